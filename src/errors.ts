@@ -1,0 +1,59 @@
+/**
+ * Errors that a user sees. Each says what failed, where, and what to do next.
+ */
+
+/** What the process ends with; the README documents them. */
+export const ExitCode = {
+  ok: 0,
+  failed: 1,
+  usage: 2,
+  /** Finished, but some objects could not be read. */
+  incomplete: 3,
+  /** Another run holds the mapping's lock. */
+  locked: 4,
+  interrupted: 130,
+} as const
+
+export type ExitCode = (typeof ExitCode)[keyof typeof ExitCode]
+
+export interface KeepgwErrorOptions extends ErrorOptions {
+  /** What the user can do about it: one sentence, without a full stop at the end of a command. */
+  hint?: string
+  exitCode?: ExitCode
+}
+
+/** An error meant for the user: its message is one line and holds no secret. */
+export class KeepgwError extends Error {
+  override readonly name: string = 'KeepgwError'
+  readonly hint: string | undefined
+  readonly exitCode: ExitCode
+  /** oclif takes the exit code from here, and from `exitCode` under --json: both are needed. */
+  readonly oclif: { exit: ExitCode }
+
+  constructor(message: string, options: KeepgwErrorOptions = {}) {
+    super(message, options)
+    this.hint = options.hint
+    this.exitCode = options.exitCode ?? ExitCode.failed
+    this.oclif = { exit: this.exitCode }
+  }
+}
+
+/** A wrong flag, argument or setting (exit code 2). */
+export class UsageError extends KeepgwError {
+  override readonly name: string = 'UsageError'
+
+  constructor(message: string, options: KeepgwErrorOptions = {}) {
+    super(message, { exitCode: ExitCode.usage, ...options })
+  }
+}
+
+/** Returns the message of anything that was thrown, on one line. */
+export function messageOf(thrown: unknown): string {
+  const text = thrown instanceof Error ? thrown.message || thrown.name : String(thrown)
+  return text.replace(/\s+/g, ' ').trim()
+}
+
+/** True for the error that an aborted AbortSignal makes of a pending call. */
+export function isAbort(thrown: unknown): boolean {
+  return thrown instanceof Error && (thrown.name === 'AbortError' || thrown.name === 'TimeoutError')
+}

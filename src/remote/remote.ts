@@ -1,0 +1,141 @@
+/**
+ * A remote is where objects lie: a bucket or a directory tree. This is all the rest of keepgw knows
+ * about it; `s3/` and `directory/` implement it, and test/suites/remote.ts holds both to it.
+ */
+import { KeepgwError, type KeepgwErrorOptions } from '../errors.ts'
+
+/** Names a remote and how to reach it. Plain data: it travels to worker threads and into remote.json. */
+export type RemoteSpec = S3Spec | DirectorySpec
+
+/** A bucket, or the part of it below `prefix`. Credentials are named here, never held. */
+export interface S3Spec {
+  kind: 's3'
+  bucket: string
+  /** Keys are taken and given whole; the prefix only limits what is listed. */
+  prefix?: string
+  endpoint?: string
+  region?: string
+  pathStyle?: boolean
+  profile?: string
+  credentialsFile?: string
+  /** Send requests unsigned, for public buckets. */
+  anonymous?: boolean
+  /** `requester`: the one who asks pays (x-amz-request-payer). */
+  requestPayer?: 'requester'
+}
+
+export interface DirectorySpec {
+  kind: 'directory'
+  /** Absolute path of the tree's root. */
+  root: string
+}
+
+/** An object as a listing shows it. */
+export interface RemoteObject {
+  /** See key.ts for how bytes that are not UTF-8 are held. */
+  key: string
+  /** Bytes. */
+  size: number
+  /** Without quotes and without a weak `W/`. Equal ETags of one key mean equal content. */
+  etag: string
+  /** Milliseconds since 1970. */
+  lastModified: number
+  /** Must be restored before it can be read (Glacier, Deep Archive). */
+  archived: boolean
+}
+
+/** Something the listing met but could not look into: these keys are unknown, not gone. */
+export interface Unlisted {
+  /** A key, or a key prefix where it ends with `/`. */
+  key: string
+  reason: string
+}
+
+/** A piece of a listing. An object's place in it says nothing about its neighbours' existence. */
+export interface ListPage {
+  objects: RemoteObject[]
+  unlisted: Unlisted[]
+}
+
+export interface ListOptions {
+  /** Only keys that start with this. */
+  prefix?: string
+  signal?: AbortSignal
+}
+
+/** A range of one object, and what the object must still be. */
+export interface ReadRequest {
+  key: string
+  /** Bytes from the object's start. */
+  offset: number
+  /** Bytes, at least 1. */
+  length: number
+  /** The object must still have this ETag. */
+  etag?: string
+  /** The object must still have this many bytes. */
+  size?: number
+}
+
+/**
+ * Takes the bytes of a read in order. A chunk is valid only until the sink returns (or, where it
+ * returns a promise, until that settles): the memory is used again. A promise holds the reader back.
+ */
+export type Sink = (chunk: Uint8Array) => void | Promise<void>
+
+/** Safe for concurrent use, each method. */
+export interface RemoteStore {
+  readonly spec: RemoteSpec
+
+  /** `s3://bucket/prefix` or `file:///dir`, for messages. */
+  toString(): string
+
+  /**
+   * Lists objects below the spec's prefix and `options.prefix`, in ascending order of their keys'
+   * bytes unless the store itself has another order. Ends only when the listing is complete:
+   * anything else throws (RemoteError `unreachable`), also for a bucket or root that is missing.
+   * No memory that grows with the number of objects.
+   */
+  list(options?: ListOptions): AsyncIterable<ListPage>
+
+  /**
+   * Delivers exactly `length` bytes to the sink, or throws RemoteError; bytes that reached the sink
+   * before the throw are right as far as the transport can tell (`delivered` of the error counts
+   * them). Nothing reaches the sink before the answer's range, ETag and size have been checked.
+   * A sink's own error is thrown as it is, after the connection has been freed.
+   */
+  read(request: ReadRequest, sink: Sink, signal?: AbortSignal): Promise<void>
+
+  /**
+   * Looks at an object without reading it. Throws RemoteError `gone` where it does not exist and
+   * `unreachable` where that cannot be known.
+   */
+  stat(key: string, signal?: AbortSignal): Promise<RemoteObject>
+
+  /** Frees connections. Pending calls fail. */
+  close(): Promise<void>
+}
+
+/**
+ * Why a place cannot be read.
+ * `gone`: the store itself says that there is no such object.
+ * `changed`: the object is there, and is another one than was hashed.
+ * `unreachable`: everything else; the object may be there, unharmed.
+ */
+export type RemoteFailure = 'gone' | 'changed' | 'unreachable'
+
+export class RemoteError extends KeepgwError {
+  override readonly name = 'RemoteError'
+  readonly failure: RemoteFailure
+  /** Bytes that the sink got before the failure. */
+  readonly delivered: number
+
+  constructor(
+    failure: RemoteFailure,
+    message: string,
+    options: KeepgwErrorOptions & { delivered?: number } = {},
+  ) {
+    super(message, options)
+    this.failure = failure
+    this.delivered = options.delivered ?? 0
+  }
+}
