@@ -1,0 +1,18 @@
+/** Opens the remote that a spec names. */
+import { openDirectory } from './directory/directory.ts'
+import type { RemoteSpec, RemoteStore } from './remote.ts'
+import { openS3 } from './s3/s3.ts'
+
+export interface OpenOptions {
+  /** False for a store that answers 412 to a true ETag: the answered ETag is compared instead. */
+  ifMatch?: boolean
+  /** Connections at once, at most. */
+  connections?: number
+  /** Times a request is made until an answer's headers are there. */
+  attempts?: number
+}
+
+/** Returns the store; nothing is sent before its first call. Throws UsageError for bad settings. */
+export function openRemote(spec: RemoteSpec, options: OpenOptions = {}): RemoteStore {
+  return spec.kind === 's3' ? openS3(spec, options) : openDirectory(spec)
+}

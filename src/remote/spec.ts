@@ -1,0 +1,40 @@
+/** How a remote is named on the command line. */
+import { isAbsolute, resolve } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { UsageError } from '../errors.ts'
+import type { RemoteSpec } from './remote.ts'
+
+/** A bucket's name (Amazon S3, "Bucket naming rules"; capitals and `_` are in older buckets). */
+const BUCKET = /^[A-Za-z0-9][A-Za-z0-9._-]{1,254}$/
+
+/**
+ * Returns the remote that BUCKET names: `name`, `s3://name[/prefix]`, `./dir`, `/dir` or
+ * `file:///dir`. Throws UsageError for anything else.
+ */
+export function parseBucket(text: string): RemoteSpec {
+  if (text.startsWith('file:')) return { kind: 'directory', root: resolve(pathOfUrl(text)) }
+  if (isAbsolute(text) || /^\.{1,2}(\/|$)/.test(text)) {
+    return { kind: 'directory', root: resolve(text) }
+  }
+  const [, scheme, bucket = '', prefix] = /^(s3:\/\/)?([^/]*)(?:\/(.*))?$/s.exec(text) ?? []
+  if (!BUCKET.test(bucket) || (scheme === undefined && prefix !== undefined)) {
+    throw new UsageError(`"${text}" names no bucket`, {
+      hint: 'Write NAME, s3://NAME, s3://NAME/PREFIX, ./DIR, /DIR or file:///DIR',
+    })
+  }
+  return prefix ? { kind: 's3', bucket, prefix } : { kind: 's3', bucket }
+}
+
+/** Returns `s3://bucket/prefix` or `file:///dir`. */
+export function formatSpec(spec: RemoteSpec): string {
+  if (spec.kind === 'directory') return `file://${spec.root}`
+  return `s3://${spec.bucket}${spec.prefix ? `/${spec.prefix}` : ''}`
+}
+
+function pathOfUrl(text: string): string {
+  try {
+    return fileURLToPath(text)
+  } catch (error) {
+    throw new UsageError(`"${text}" is no file URL`, { cause: error, hint: 'Write file:///DIR' })
+  }
+}
