@@ -1,0 +1,319 @@
+/**
+ * The catalog: what the last index run saw of each object, in the order of the keys' bytes, in an
+ * LMDB environment below MAPPINGS/.keepgw/catalog. One process writes (it holds the lock of
+ * lock.ts), any number read. Its transactions are on disk when their promise resolves.
+ */
+import { existsSync, mkdirSync, statfsSync } from 'node:fs'
+import { join } from 'node:path'
+import { type Database, open, type RootDatabase } from 'lmdb'
+import { ExitCode, KeepgwError, messageOf } from '../errors.ts'
+import { keyFromBytes, keyToBytes } from '../remote/key.ts'
+import { stateDir } from './description.ts'
+import { type CatalogRecord, decodeRecord, encodeRecord } from './record.ts'
+
+/** Longest key in bytes: LMDB's limit. S3 ends at 1,024. */
+export const MAX_KEY = 1978
+
+/** Counts over the whole catalog. */
+export interface CatalogStats {
+  objects: number
+  /** Segments of all objects: places in the tree. */
+  segments: number
+  /** Bytes of all segments. */
+  bytes: number
+  /** Different blocks: files in the tree. */
+  blocks: number
+  /** Bytes of the different blocks. */
+  blockBytes: number
+}
+
+/** How the last index run ended. */
+export interface RunReport {
+  /** ISO 8601, UTC. */
+  started: string
+  ended: string
+  outcome: 'complete' | 'incomplete' | 'interrupted' | 'failed'
+  /** Objects that could not be read. */
+  unreadable: number
+}
+
+/** A block that lost its last place. */
+export interface LostBlock {
+  /** Bytes. */
+  length: number
+  /** The keys of the places that it lost last. */
+  keys: string[]
+  /** ISO 8601, UTC. */
+  since: string
+}
+
+/** Who writes to the mapping; lock.ts says what it means. */
+export interface LockRecord {
+  /** Unique to this holding of the lock. */
+  id: string
+  /** The command that holds it. */
+  command: string
+  host: string
+  machineId: string
+  bootId: string
+  pidNamespace: string
+  pid: number
+  /** When the process began, in the kernel's clock ticks: tells a reused pid apart. */
+  processStart: string
+  /** ISO 8601, UTC. */
+  since: string
+  heartbeat: string
+}
+
+/** What a batch is about to do to one object; `null` stands for no record. */
+export interface Change {
+  key: string
+  before: CatalogRecord | null
+  after: CatalogRecord | null
+}
+
+/** A batch that was begun: what recovery needs to finish it. */
+export interface Intent {
+  changes: Change[]
+  /** What to add to the counts. */
+  delta: CatalogStats
+  lost: [hash: string, block: LostBlock][]
+  /** Hashes that have a place (again). */
+  found: string[]
+}
+
+const NETWORK_FILE_SYSTEMS = new Map([
+  [0x6969, 'NFS'],
+  [0xff534d42, 'CIFS'],
+  [0xfe534d42, 'SMB2'],
+  [0x517b, 'SMB'],
+])
+const NO_STATS: CatalogStats = { objects: 0, segments: 0, bytes: 0, blocks: 0, blockBytes: 0 }
+/** A page of the walk: long enough to be cheap, short enough to pin no old pages while it is used. */
+const WALK_PAGE = 1000
+
+type Bytes = Database<Buffer, Buffer>
+type Json = Database<unknown, string>
+
+export class Catalog {
+  readonly #root: RootDatabase
+  readonly #objects: Bytes
+  readonly #meta: Json
+  readonly #lost: Json
+  /** Keys of the catalog that the listing under way has not shown (yet). */
+  readonly #unseen: Bytes
+
+  private constructor(root: RootDatabase) {
+    const bytes = { encoding: 'binary', keyEncoding: 'binary' } as const
+    this.#root = root
+    this.#objects = root.openDB({ name: 'objects', ...bytes })
+    this.#unseen = root.openDB({ name: 'unseen', ...bytes })
+    this.#meta = root.openDB({ name: 'meta', encoding: 'json' })
+    this.#lost = root.openDB({ name: 'lost', encoding: 'json' })
+  }
+
+  /** Opens the catalog of a mapping, for writing unless told otherwise. Throws KeepgwError. */
+  static open(mappings: string, options: { readOnly?: boolean } = {}): Catalog {
+    const dir = join(stateDir(mappings), 'catalog')
+    const { readOnly = false } = options
+    try {
+      if (!readOnly && !existsSync(dir)) mkdirSync(dir)
+      refuseNetworkFileSystem(dir)
+      // Without overlapping syncs, a transaction's promise means that it is on disk.
+      return new Catalog(open({ path: dir, readOnly, overlappingSync: false, maxDbs: 8 }))
+    } catch (error) {
+      if (error instanceof KeepgwError) throw error
+      throw new KeepgwError(`cannot open the catalog ${dir}: ${messageOf(error)}`, {
+        cause: error,
+        hint: `Is there a mapping? It is made by: keepgw index BUCKET --mappings ${mappings}`,
+      })
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.#root.close()
+  }
+
+  get(key: string): CatalogRecord | undefined {
+    const bytes = this.#objects.get(keyToBytes(key))
+    return bytes === undefined ? undefined : decodeRecord(bytes)
+  }
+
+  /**
+   * Yields the objects whose keys start with `prefix`, in order of the keys' bytes; from `from` on
+   * where it is given. Holds no snapshot: what is written meanwhile may or may not be seen.
+   */
+  *entries(prefix = '', from = prefix): Iterable<{ key: string; record: CatalogRecord }> {
+    const end = afterPrefix(keyToBytes(prefix))
+    let start = keyToBytes(from)
+    let exclusive = false
+    for (;;) {
+      const range = { start, exclusiveStart: exclusive, limit: WALK_PAGE }
+      const page = [...this.#objects.getRange(end === undefined ? range : { ...range, end })]
+      for (const { key, value } of page) {
+        yield { key: keyFromBytes(key), record: decodeRecord(value) }
+      }
+      if (page.length < WALK_PAGE) return
+      start = page[page.length - 1]!.key
+      exclusive = true
+    }
+  }
+
+  stats(): CatalogStats {
+    return (this.#meta.get('stats') as CatalogStats | undefined) ?? NO_STATS
+  }
+
+  lastRun(): RunReport | undefined {
+    return this.#meta.get('lastRun') as RunReport | undefined
+  }
+
+  async reportRun(report: RunReport): Promise<void> {
+    await this.#meta.put('lastRun', report)
+  }
+
+  isLost(hash: string): boolean {
+    return this.#lost.doesExist(hash)
+  }
+
+  /** Yields the blocks that have no place left, in order of their hashes. */
+  *lostBlocks(): Iterable<{ hash: string; block: LostBlock }> {
+    for (const { key, value } of this.#lost.getRange()) {
+      yield { hash: key, block: value as LostBlock }
+    }
+  }
+
+  /** Returns the batch that was begun and not finished, if any. */
+  intent(): Intent | undefined {
+    const stored = this.#meta.get('intent') as StoredIntent | undefined
+    return stored === undefined ? undefined : decodeIntent(stored)
+  }
+
+  /** Says what is about to be done to the tree. Throws where the lock is not `lockId`'s any more. */
+  async begin(intent: Intent, lockId: string): Promise<void> {
+    await this.#root.transaction(() => {
+      this.#assertLocked(lockId)
+      this.#meta.put('intent', encodeIntent(intent))
+    })
+  }
+
+  /** Applies a batch whose lines are in the tree and on disk, and forgets its intent: all or nothing. */
+  async finish(intent: Intent, lockId: string): Promise<void> {
+    await this.#root.transaction(() => {
+      this.#assertLocked(lockId)
+      for (const { key, after } of intent.changes) {
+        if (after === null) this.#objects.remove(keyToBytes(key))
+        else this.#objects.put(keyToBytes(key), encodeRecord(after))
+      }
+      for (const [hash, block] of intent.lost) this.#lost.put(hash, block)
+      for (const hash of intent.found) this.#lost.remove(hash)
+      this.#meta.put('stats', added(this.stats(), intent.delta))
+      this.#meta.remove('intent')
+    })
+  }
+
+  /** Forgets which keys the last listing did not show. */
+  async clearUnseen(): Promise<void> {
+    await this.#unseen.clearAsync()
+  }
+
+  /** Notes that the listing has passed a key of the catalog by. Kept on disk, as it may be all keys. */
+  noteUnseen(key: string): Promise<boolean> {
+    return this.#unseen.put(keyToBytes(key), Buffer.alloc(0))
+  }
+
+  /** Takes that back: the listing showed it out of order. */
+  noteSeen(key: string): Promise<boolean> {
+    return this.#unseen.remove(keyToBytes(key))
+  }
+
+  /** Yields the keys that were noted as unseen, in order. */
+  *unseen(): Iterable<string> {
+    for (const key of this.#unseen.getKeys()) yield keyFromBytes(key)
+  }
+
+  unseenCount(): number {
+    return this.#unseen.getKeysCount()
+  }
+
+  /**
+   * Changes the lock's record in one transaction: `update` gets the stored one and returns the one
+   * to store, or undefined for none. Resolves to what `update` returned.
+   */
+  async updateLock(
+    update: (stored: LockRecord | undefined) => LockRecord | undefined,
+  ): Promise<void> {
+    await this.#root.transaction(() => {
+      const record = update(this.lockRecord())
+      if (record === undefined) this.#meta.remove('lock')
+      else this.#meta.put('lock', record)
+    })
+  }
+
+  lockRecord(): LockRecord | undefined {
+    return this.#meta.get('lock') as LockRecord | undefined
+  }
+
+  #assertLocked(lockId: string): void {
+    if (this.lockRecord()?.id === lockId) return
+    throw new KeepgwError('another run has broken the lock of this mapping', {
+      hint: 'Nothing of the batch was written; let the other run finish, then run again',
+      exitCode: ExitCode.locked,
+    })
+  }
+}
+
+function refuseNetworkFileSystem(dir: string): void {
+  const name = NETWORK_FILE_SYSTEMS.get(statfsSync(dir).type)
+  if (name === undefined) return
+  throw new KeepgwError(`the catalog cannot lie on ${name}: ${dir}`, {
+    hint: 'It needs a local disk: name one with --mappings DIR, and copy the tree from there',
+  })
+}
+
+/** Returns the first bytes after all that start with the prefix; undefined where there are none. */
+function afterPrefix(prefix: Buffer): Buffer | undefined {
+  const end = Buffer.from(prefix)
+  for (let at = end.length - 1; at >= 0; at--) {
+    if (end[at] === 0xff) continue
+    end[at]! += 1
+    return end.subarray(0, at + 1)
+  }
+  return undefined
+}
+
+function added(a: CatalogStats, b: CatalogStats): CatalogStats {
+  return {
+    objects: a.objects + b.objects,
+    segments: a.segments + b.segments,
+    bytes: a.bytes + b.bytes,
+    blocks: a.blocks + b.blocks,
+    blockBytes: a.blockBytes + b.blockBytes,
+  }
+}
+
+type StoredRecord = string | null
+interface StoredIntent extends Omit<Intent, 'changes'> {
+  changes: [key: string, before: StoredRecord, after: StoredRecord][]
+}
+
+function encodeIntent(intent: Intent): StoredIntent {
+  const encode = (record: CatalogRecord | null): StoredRecord =>
+    record === null ? null : encodeRecord(record).toString('base64')
+  return {
+    ...intent,
+    changes: intent.changes.map(({ key, before, after }) => [key, encode(before), encode(after)]),
+  }
+}
+
+function decodeIntent(stored: StoredIntent): Intent {
+  const decode = (record: StoredRecord): CatalogRecord | null =>
+    record === null ? null : decodeRecord(Buffer.from(record, 'base64'))
+  return {
+    ...stored,
+    changes: stored.changes.map(([key, before, after]) => ({
+      key,
+      before: decode(before),
+      after: decode(after),
+    })),
+  }
+}

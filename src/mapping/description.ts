@@ -1,0 +1,100 @@
+/**
+ * MAPPINGS/.keepgw/remote.json says what a tree is of. A tree without a readable one is out of
+ * reach (an unmounted disk), never empty.
+ */
+import { randomUUID } from 'node:crypto'
+import { existsSync } from 'node:fs'
+import { mkdir, open, readFile, rename } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import { KeepgwError, messageOf } from '../errors.ts'
+import type { RemoteSpec } from '../remote/remote.ts'
+import { MappingUnreachable } from './mapping.ts'
+
+/** The contents of remote.json: the remote, without anything that names credentials. */
+export interface MappingDescription {
+  version: 1
+  remote: RemoteSpec
+  /** False once the store was seen to answer 412 to a true ETag: then answers are compared. */
+  ifMatch: boolean
+}
+
+/** Returns keepgw's own directory in a mapping. */
+export function stateDir(mappings: string): string {
+  return join(mappings, '.keepgw')
+}
+
+/** Reads remote.json. Throws MappingUnreachable where it cannot be read or is not ours. */
+export async function readDescription(mappings: string): Promise<MappingDescription> {
+  const file = join(stateDir(mappings), 'remote.json')
+  let text: string
+  try {
+    text = await readFile(file, 'utf8')
+  } catch (error) {
+    throw new MappingUnreachable(`mapping ${mappings} is out of reach: ${messageOf(error)}`, {
+      cause: error,
+      hint: `Is its disk mounted? A new mapping is made by: keepgw index BUCKET --mappings ${mappings}`,
+    })
+  }
+  try {
+    return checked(JSON.parse(text))
+  } catch (error) {
+    throw new MappingUnreachable(`${file} is damaged: ${messageOf(error)}`, {
+      cause: error,
+      hint: 'Restore it from a backup, or index into a new mapping',
+    })
+  }
+}
+
+/** Returns the description of a mapping, or undefined where `mappings` holds none yet. */
+export async function findDescription(mappings: string): Promise<MappingDescription | undefined> {
+  try {
+    return await readDescription(mappings)
+  } catch (error) {
+    const cause = error instanceof Error ? (error.cause as NodeJS.ErrnoException) : undefined
+    if (cause?.code === 'ENOENT') return undefined
+    throw error
+  }
+}
+
+/** Writes remote.json whole or not at all, and makes the mapping's directories where missing. */
+export async function writeDescription(
+  mappings: string,
+  description: MappingDescription,
+): Promise<void> {
+  const dir = stateDir(mappings)
+  const beside = join(dir, `remote.json.${randomUUID()}`)
+  try {
+    await makeDirectory(dir)
+    const handle = await open(beside, 'wx')
+    try {
+      await handle.writeFile(`${JSON.stringify(description, undefined, 2)}\n`)
+      await handle.sync()
+    } finally {
+      await handle.close()
+    }
+    await rename(beside, join(dir, 'remote.json'))
+  } catch (error) {
+    throw new KeepgwError(`cannot write the mapping ${mappings}: ${messageOf(error)}`, {
+      cause: error,
+      hint: 'Name a directory that you may write to with --mappings DIR',
+    })
+  }
+}
+
+/** As mkdir -p. Node's own spins for ever where a parent exists and takes no entries (/proc). */
+async function makeDirectory(dir: string): Promise<void> {
+  const parent = dirname(dir)
+  if (!existsSync(parent) && parent !== dir) await makeDirectory(parent)
+  if (!existsSync(dir)) await mkdir(dir)
+}
+
+function checked(json: unknown): MappingDescription {
+  const description = json as Partial<MappingDescription> | null
+  const remote = description?.remote
+  if (description?.version !== 1) throw new Error(`unknown version ${description?.version}`)
+  const named =
+    (remote?.kind === 's3' && typeof remote.bucket === 'string') ||
+    (remote?.kind === 'directory' && typeof remote.root === 'string')
+  if (!named) throw new Error('it names no remote')
+  return { version: 1, remote, ifMatch: description.ifMatch !== false }
+}

@@ -1,0 +1,100 @@
+/** A mapping opened for writing: described, locked, and mended after a crash. */
+import { UsageError } from '../errors.ts'
+import type { RemoteSpec, S3Spec } from '../remote/remote.ts'
+import { formatSpec } from '../remote/spec.ts'
+import { Catalog } from './catalog.ts'
+import { findDescription, type MappingDescription, writeDescription } from './description.ts'
+import { acquireLock, type MappingLock } from './lock.ts'
+import { Recorder } from './recorder.ts'
+
+/** A mapping whose lock this process holds. */
+export interface WritableMapping {
+  dir: string
+  description: MappingDescription
+  catalog: Catalog
+  recorder: Recorder
+  /** Objects of a crashed run's last batch, which was finished now. */
+  recovered: number
+  close(): Promise<void>
+}
+
+/**
+ * Opens the mapping at `dir`, whose description is there already. Throws KeepgwError where it is
+ * locked (exit code 4) or cannot be written.
+ */
+export async function openForWriting(
+  dir: string,
+  description: MappingDescription,
+  options: { command: string; breakLock?: boolean },
+): Promise<WritableMapping> {
+  const catalog = Catalog.open(dir)
+  let lock: MappingLock | undefined
+  const close = async (): Promise<void> => {
+    await lock?.release()
+    await catalog.close()
+  }
+  try {
+    lock = await acquireLock(catalog, options.command, { breakLock: options.breakLock ?? false })
+    const recorder = new Recorder(dir, catalog, lock.id)
+    const recovered = await recorder.recover()
+    return { dir, description, catalog, recorder, recovered, close }
+  } catch (error) {
+    await close()
+    throw error
+  }
+}
+
+/**
+ * Returns the description of the mapping at `dir` for an index of `asked`: what was settled when it
+ * was made, with what only says how to get there (region, path style, who pays) as asked now.
+ * Writes it where it is new. Throws UsageError where the mapping is of another remote.
+ */
+export async function settleDescription(
+  dir: string,
+  asked: RemoteSpec,
+): Promise<MappingDescription> {
+  const found = await findDescription(dir)
+  if (found !== undefined) assertSame(dir, found.remote, asked)
+  const remote = { ...found?.remote, ...publicPart(asked) }
+  const description: MappingDescription = { version: 1, remote, ifMatch: found?.ifMatch ?? true }
+  if (JSON.stringify(found) !== JSON.stringify(description))
+    await writeDescription(dir, description)
+  return description
+}
+
+/** Returns how to reach a described remote, with the credentials that `asked` names. */
+export function reach(described: RemoteSpec, asked: RemoteSpec): RemoteSpec {
+  if (described.kind !== 's3' || asked.kind !== 's3') return described
+  const { profile, credentialsFile } = asked
+  return {
+    ...described,
+    ...(profile === undefined ? {} : { profile }),
+    ...(credentialsFile === undefined ? {} : { credentialsFile }),
+  }
+}
+
+/** Throws UsageError unless both name the same bucket (or part of it) or directory. */
+export function assertSame(dir: string, described: RemoteSpec, asked: RemoteSpec): void {
+  const endpoint = asked.kind === 's3' && asked.endpoint !== undefined ? asked.endpoint : undefined
+  const known = described.kind === 's3' ? described.endpoint : undefined
+  const sameEndpoint = endpoint === undefined || trimmed(endpoint) === trimmed(known ?? '')
+  if (formatSpec(described) === formatSpec(asked) && sameEndpoint) return
+  const at = (url: string | undefined): string => (url === undefined ? '' : ` at ${url}`)
+  throw new UsageError(
+    `the mapping ${dir} is of ${formatSpec(described)}${at(known)}, not of ${formatSpec(asked)}${at(endpoint)}`,
+    {
+      hint: 'Name another one with --mappings DIR; if the store has moved, edit .keepgw/remote.json there',
+    },
+  )
+}
+
+function trimmed(url: string): string {
+  return url.replace(/\/+$/, '')
+}
+
+/** Profiles and files of credentials are the caller's own business, and may differ for `serve`. */
+function publicPart(spec: RemoteSpec): RemoteSpec {
+  if (spec.kind === 'directory') return spec
+  const { profile: _profile, credentialsFile: _file, ...rest } = spec
+  return rest satisfies S3Spec
+}

@@ -1,0 +1,88 @@
+/** What the catalog knows of one object, and its compact form on disk. Pure. */
+import type { Place } from './mapping.ts'
+import { MAX_BLOCK } from './place-line.ts'
+
+/** An object as the last index run that read it saw it. */
+export interface CatalogRecord {
+  etag: string
+  /** Bytes. */
+  size: number
+  /** Milliseconds since 1970. */
+  lastModified: number
+  /**
+   * The MD5 of each 64 MiB segment, 16 bytes each. All zeros stand for a segment whose line a
+   * repair has dropped: the next index reads the object anew.
+   */
+  hashes: Buffer
+}
+
+const FORMAT = 1
+const HEAD = 19
+const HASH_BYTES = 16
+const DROPPED = '0'.repeat(32)
+
+/** Returns how many segments an object of `size` bytes has; none for an empty one. */
+export function segmentCount(size: number): number {
+  return Math.ceil(size / MAX_BLOCK)
+}
+
+/** Returns where a segment lies in its object, bytes. */
+export function segmentRange(size: number, segment: number): { offset: number; length: number } {
+  const offset = segment * MAX_BLOCK
+  return { offset, length: Math.min(MAX_BLOCK, size - offset) }
+}
+
+/** Returns the hash of a segment, 32 hex digits, or undefined where a repair has dropped it or there is none. */
+export function segmentHash(record: CatalogRecord, segment: number): string | undefined {
+  const at = segment * HASH_BYTES
+  if (at >= record.hashes.length) return undefined
+  const hash = record.hashes.toString('hex', at, at + HASH_BYTES)
+  return hash === DROPPED ? undefined : hash
+}
+
+/** Returns the place of a segment of `key`. */
+export function segmentPlace(key: string, record: CatalogRecord, segment: number): Place {
+  return { ...segmentRange(record.size, segment), key, etag: record.etag }
+}
+
+/** True where a repair has dropped a segment, so that the object must be read anew. */
+export function isDamaged(record: CatalogRecord): boolean {
+  const { hashes } = record
+  for (let at = 0; at < hashes.length; at += HASH_BYTES) {
+    if (hashes.readBigUInt64LE(at) === 0n && hashes.readBigUInt64LE(at + 8) === 0n) return true
+  }
+  return false
+}
+
+/** Returns the record without these segments. */
+export function withoutSegments(record: CatalogRecord, segments: Iterable<number>): CatalogRecord {
+  const hashes = Buffer.from(record.hashes)
+  for (const segment of segments) hashes.fill(0, segment * HASH_BYTES, (segment + 1) * HASH_BYTES)
+  return { ...record, hashes }
+}
+
+/** Returns the bytes of a record: version, size, time, length of the ETag, ETag, hashes. */
+export function encodeRecord(record: CatalogRecord): Buffer {
+  const etag = Buffer.from(record.etag, 'utf8')
+  const bytes = Buffer.allocUnsafe(HEAD + etag.length + record.hashes.length)
+  bytes.writeUInt8(FORMAT, 0)
+  bytes.writeDoubleLE(record.size, 1)
+  bytes.writeDoubleLE(record.lastModified, 9)
+  bytes.writeUInt16LE(etag.length, 17)
+  etag.copy(bytes, HEAD)
+  record.hashes.copy(bytes, HEAD + etag.length)
+  return bytes
+}
+
+/** Returns the record that the bytes hold. Throws where they cannot be one. */
+export function decodeRecord(bytes: Buffer): CatalogRecord {
+  if (bytes.length < HEAD || bytes.readUInt8(0) !== FORMAT) throw new Error('not a catalog record')
+  const size = bytes.readDoubleLE(1)
+  const end = HEAD + bytes.readUInt16LE(17)
+  const hashes = bytes.subarray(end)
+  if (hashes.length !== segmentCount(size) * HASH_BYTES) {
+    throw new Error(`a catalog record of ${size} bytes with ${hashes.length} bytes of hashes`)
+  }
+  const etag = bytes.toString('utf8', HEAD, end)
+  return { etag, size, lastModified: bytes.readDoubleLE(9), hashes }
+}

@@ -1,0 +1,138 @@
+/**
+ * Changes to the files of a mapping tree, one hash at a time: first a plan, which reads, then the
+ * plan's application, which writes. Applying a change twice is the same as applying it once.
+ * Only the holder of the mapping's lock calls this. File calls are synchronous: they go to the page
+ * cache, and a thread pool's round trip would cost several times as much.
+ */
+import {
+  appendFileSync,
+  closeSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  unlinkSync,
+  writeFileSync,
+} from 'node:fs'
+import { dirname, join } from 'node:path'
+import type { Place } from './mapping.ts'
+import { formatPlace, parsePlace } from './place-line.ts'
+import { blockFile, completeLines } from './tree.ts'
+
+/** The places of one hash to add and to remove. A place is named by its key and offset. */
+export interface BlockChange {
+  add: Place[]
+  remove: { key: string; offset: number }[]
+}
+
+/** What a change does to the file of its hash. */
+export interface BlockPlan {
+  file: string
+  action: 'none' | 'create' | 'append' | 'rewrite' | 'unlink'
+  /** What to write: all of the file, or what to append. */
+  content: string | Buffer
+  /** Whether the hash has a place before and after. */
+  placesBefore: boolean
+  placesAfter: boolean
+}
+
+/** Returns what has to be done to the tree; reads the hash's file. Throws the system's errors. */
+export function planBlock(mappings: string, hash: string, change: BlockChange): BlockPlan {
+  const file = blockFile(mappings, hash)
+  const add = change.add.map((place) => `${formatPlace(place)}\n`)
+  const bytes = readIfThere(file)
+  if (bytes === undefined) {
+    const has = add.length > 0
+    const action = has ? 'create' : 'none'
+    return { file, action, content: add.join(''), placesBefore: false, placesAfter: has }
+  }
+  return planExisting(file, bytes, change)
+}
+
+function planExisting(file: string, bytes: Buffer, change: BlockChange): BlockPlan {
+  const wanted = new Map(change.add.map((place) => [placeName(place), formatPlace(place)]))
+  const unwanted = new Set(change.remove.map(placeName))
+  const kept: string[] = []
+  const whole = bytes.lastIndexOf(0x0a) + 1
+  // Torn by a crash where the last line has no line feed.
+  let rewrite = whole < bytes.length
+  let placesBefore = false
+  let placesAfter = wanted.size > 0
+  for (const line of completeLines(bytes.subarray(0, whole))) {
+    const place = parsePlace(line)
+    placesBefore ||= place !== undefined
+    const name = place && placeName(place)
+    if (name !== undefined && wanted.get(name) === line) {
+      wanted.delete(name)
+    } else if (name !== undefined && (wanted.has(name) || unwanted.has(name))) {
+      rewrite = true
+      continue
+    }
+    placesAfter ||= place !== undefined
+    kept.push(`${line}\n`)
+  }
+  const added = [...wanted.values()].map((line) => `${line}\n`)
+  const plan = { file, placesBefore, placesAfter }
+  if (!rewrite && added.length === 0) return { ...plan, action: 'none', content: '' }
+  if (!rewrite) return { ...plan, action: 'append', content: added.join('') }
+  const content = kept.concat(added).join('')
+  return { ...plan, action: content === '' ? 'unlink' : 'rewrite', content }
+}
+
+function placeName(place: { key: string; offset: number }): string {
+  return `${place.offset}:${place.key}`
+}
+
+/** Carries a plan out. Throws the system's errors; the same change may then be planned again. */
+export function applyPlan(plan: BlockPlan): void {
+  const { file, action, content } = plan
+  if (action === 'create') create(file, content)
+  else if (action === 'append') appendFileSync(file, content)
+  else if (action === 'unlink') unlinkSync(file)
+  else if (action === 'rewrite') replace(file, content)
+}
+
+/** Returns where a rewrite of a hash's file is prepared; a crash may leave it behind. */
+export function besideFile(file: string): string {
+  return join(dirname(file), `.${file.slice(-32)}.new`)
+}
+
+/** Removes what a crash left beside the files of these hashes. */
+export function removeLeftovers(mappings: string, hashes: Iterable<string>): void {
+  for (const hash of hashes) rmSync(besideFile(blockFile(mappings, hash)), { force: true })
+}
+
+function create(file: string, content: string | Buffer): void {
+  try {
+    writeFileSync(file, content, { flag: 'wx' })
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
+    mkdirSync(dirname(file), { recursive: true })
+    writeFileSync(file, content, { flag: 'wx' })
+  }
+}
+
+/** Readers see the old file or the new one, both whole. */
+function replace(file: string, content: string | Buffer): void {
+  const beside = besideFile(file)
+  const fd = openSync(beside, 'w')
+  try {
+    writeFileSync(fd, content)
+    // The file holds other objects' lines, which no intent could bring back after a power cut.
+    fsyncSync(fd)
+  } finally {
+    closeSync(fd)
+  }
+  renameSync(beside, file)
+}
+
+function readIfThere(file: string): Buffer | undefined {
+  try {
+    return readFileSync(file)
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
+    throw error
+  }
+}

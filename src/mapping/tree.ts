@@ -1,0 +1,135 @@
+/**
+ * The mapping tree: MAPPINGS/acb/acbd18db…, a text file for each hash with one line a place
+ * (place-line.ts). Readers never lock. Writing is in tree-update.ts.
+ */
+import { type FileHandle, open, readdir, stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import { messageOf } from '../errors.ts'
+import { readDescription } from './description.ts'
+import { type MappedBlock, type MappingReader, MappingUnreachable, type Place } from './mapping.ts'
+import { parsePlace } from './place-line.ts'
+
+const HASH = /^[0-9a-f]{32}$/
+const SHARD = /^[0-9a-f]{3}$/
+const READ_SIZE = 65_536
+/** Files looked at together while blocks are listed. */
+const LIST_BATCH = 64
+
+/** Returns the file of a hash in a mapping tree. */
+export function blockFile(mappings: string, hash: string): string {
+  return join(mappings, hash.slice(0, 3), hash)
+}
+
+/** The read half of a mapping tree at `dir`; opens nothing until asked. */
+export class MappingTree implements MappingReader {
+  readonly dir: string
+
+  constructor(dir: string) {
+    this.dir = dir
+  }
+
+  toString(): string {
+    return this.dir
+  }
+
+  async *places(hash: string): AsyncIterable<Place> {
+    const handle = await this.#open(hash)
+    if (handle === undefined) return
+    try {
+      for await (const line of readLines(handle)) {
+        const place = parsePlace(line)
+        if (place !== undefined) yield place
+      }
+    } catch (error) {
+      throw this.#unreachable(error)
+    } finally {
+      await handle.close()
+    }
+  }
+
+  async *blocks(prefix = ''): AsyncIterable<MappedBlock> {
+    await readDescription(this.dir)
+    for (const shard of await this.#names('.', SHARD)) {
+      if (!shard.startsWith(prefix.slice(0, 3))) continue
+      const hashes = (await this.#names(shard, HASH)).filter((hash) => hash.startsWith(prefix))
+      for (let at = 0; at < hashes.length; at += LIST_BATCH) {
+        const batch = hashes.slice(at, at + LIST_BATCH)
+        for (const block of await Promise.all(batch.map((hash) => this.#block(hash)))) {
+          if (block !== undefined) yield block
+        }
+      }
+    }
+    // A disk that went away meanwhile looks like directories that vanished.
+    await readDescription(this.dir)
+  }
+
+  async #block(hash: string): Promise<MappedBlock | undefined> {
+    for await (const { length } of this.places(hash)) {
+      try {
+        const { mtimeNs } = await stat(blockFile(this.dir, hash), { bigint: true })
+        return { hash, length, mtimeNs }
+      } catch (error) {
+        if (isMissing(error)) return undefined
+        throw this.#unreachable(error)
+      }
+    }
+    return undefined
+  }
+
+  /** Undefined where the hash has no file, which is only believed of a tree that is there. */
+  async #open(hash: string): Promise<FileHandle | undefined> {
+    try {
+      return await open(blockFile(this.dir, hash), 'r')
+    } catch (error) {
+      if (!isMissing(error)) throw this.#unreachable(error)
+      await readDescription(this.dir)
+      return undefined
+    }
+  }
+
+  async #names(dir: string, pattern: RegExp): Promise<string[]> {
+    try {
+      return (await readdir(join(this.dir, dir))).filter((name) => pattern.test(name)).sort()
+    } catch (error) {
+      if (dir !== '.' && isMissing(error)) return []
+      throw this.#unreachable(error)
+    }
+  }
+
+  #unreachable(error: unknown): MappingUnreachable {
+    if (error instanceof MappingUnreachable) return error
+    return new MappingUnreachable(`mapping ${this.dir} cannot be read: ${messageOf(error)}`, {
+      cause: error,
+      hint: 'Check its disk and its permissions',
+    })
+  }
+}
+
+/** Yields the complete lines of a file. A last one without its line feed is torn: left out. */
+async function* readLines(handle: FileHandle): AsyncIterable<string> {
+  const chunk = Buffer.allocUnsafe(READ_SIZE)
+  let rest = Buffer.alloc(0)
+  for (;;) {
+    const { bytesRead } = await handle.read(chunk, 0, READ_SIZE)
+    if (bytesRead === 0) return
+    const bytes = Buffer.concat([rest, chunk.subarray(0, bytesRead)])
+    const end = bytes.lastIndexOf(0x0a) + 1
+    yield* completeLines(bytes.subarray(0, end))
+    rest = bytes.subarray(end)
+    // The next read ends within a line again: only a short file is known to be over.
+    if (bytesRead < READ_SIZE && rest.length === 0) return
+  }
+}
+
+/** Returns the lines of bytes that end with a line feed (or are empty). */
+export function completeLines(bytes: Buffer): string[] {
+  if (bytes.length === 0) return []
+  // Latin-1 would keep bad bytes apart, but a line that is not UTF-8 is bad anyway: U+FFFD names no
+  // other object, because its ETag and MD5 are checked like those of any line.
+  return bytes.toString('utf8', 0, bytes.length - 1).split('\n')
+}
+
+function isMissing(error: unknown): boolean {
+  const code = (error as NodeJS.ErrnoException | null)?.code
+  return code === 'ENOENT' || code === 'ENOTDIR'
+}
