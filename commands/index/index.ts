@@ -1,0 +1,158 @@
+import { Args, Flags } from '@oclif/core'
+import {
+  KeepgwCommand,
+  mappingFlags,
+  outputFlags,
+  remoteFlags,
+  remoteOf,
+} from '../../src/command.ts'
+import { mappingsDir } from '../../src/config.ts'
+import { ExitCode } from '../../src/errors.ts'
+import { makeScope } from '../../src/indexer/filter.ts'
+import { type IndexCounts, indexRemote } from '../../src/indexer/index-run.ts'
+import { formatBytes, formatSeconds, Progress } from '../../src/progress.ts'
+
+/** Unreadable objects that are named one by one; --json names all. */
+const NAMED = 20
+
+export default class Index extends KeepgwCommand {
+  static override summary = 'Learn the hashes of a bucket’s objects.'
+  static override description =
+    `Walks the bucket, reads what is new or has changed, and records where each 64 MiB block lies
+in the mapping tree. Run it from cron: what has not changed is not read again. A run that is
+stopped or killed has kept what it had done.
+
+Exit codes: 0 all done, 1 failed, 2 usage, 3 some objects could not be read, 4 another run holds
+the mapping’s lock, 130 interrupted.`
+  static override examples = [
+    {
+      description: 'Index a bucket of Amazon’s, with the credentials that the AWS tools use',
+      command: '<%= config.bin %> <%= command.id %> my-bucket',
+    },
+    {
+      description: 'Index part of a bucket of another S3 service into a mapping of its own',
+      command:
+        '<%= config.bin %> <%= command.id %> s3://lab/runs/ --endpoint-url https://s3.example.org --mappings /srv/keepgw/lab-runs',
+    },
+  ]
+  static override args = {
+    bucket: Args.string({
+      name: 'BUCKET',
+      required: true,
+      description: 'NAME, s3://NAME[/PREFIX], ./DIR, /DIR or file:///DIR',
+    }),
+  }
+  static override flags = {
+    ...mappingFlags,
+    prefix: Flags.string({
+      multiple: true,
+      multipleNonGreedy: true,
+      description: 'only keys that start with this; may be given more than once',
+    }),
+    include: Flags.string({
+      helpValue: 'GLOB',
+      multiple: true,
+      multipleNonGreedy: true,
+      description:
+        'only keys that match; * stops at /, ** does not; without / the last part counts',
+    }),
+    exclude: Flags.string({
+      helpValue: 'GLOB',
+      multiple: true,
+      multipleNonGreedy: true,
+      description: 'leave out keys that match, whatever --include says',
+    }),
+    concurrency: Flags.integer({
+      env: 'KEEPGW_CONCURRENCY',
+      min: 1,
+      max: 1024,
+      default: 32,
+      description: 'segments read at once, each on a connection of its own',
+    }),
+    'allow-drop': Flags.integer({
+      helpValue: 'PERCENT',
+      min: 0,
+      max: 100,
+      default: 20,
+      description: 'stop, rather than drop more than this share of the objects indexed before',
+    }),
+    'break-lock': Flags.boolean({
+      default: false,
+      description: 'take the mapping’s lock from a run that cannot be alive any more',
+    }),
+    'dry-run': Flags.boolean({
+      default: false,
+      description: 'only say what would be read and dropped',
+    }),
+    quiet: Flags.boolean({ default: false, description: 'print nothing but warnings and errors' }),
+    ...outputFlags,
+    ...remoteFlags,
+  }
+
+  override async run(): Promise<void> {
+    const { args, flags } = await this.parse(Index)
+    this.useJson(flags.json)
+    const remote = remoteOf(args.bucket, flags)
+    const started = Date.now()
+    const seconds = (): number => (Date.now() - started) / 1000
+    let latest: Readonly<IndexCounts> | undefined
+    const describe = (): string => (latest ? describeProgress(latest, seconds()) : 'starting')
+    const progress = new Progress(describe, { quiet: flags.quiet || flags.json })
+    let named = 0
+    try {
+      const counts = await indexRemote({
+        mappings: mappingsDir(remote, flags.mappings),
+        remote,
+        scope: makeScope({
+          prefixes: flags.prefix ?? [],
+          include: flags.include ?? [],
+          exclude: flags.exclude ?? [],
+        }),
+        concurrency: flags.concurrency,
+        allowDrop: flags['allow-drop'],
+        breakLock: flags['break-lock'],
+        dryRun: flags['dry-run'],
+        signal: this.stopSignal(),
+        observer: {
+          progress: (counts) => {
+            latest = counts
+          },
+          unreadable: (key, reason) => {
+            this.emit('unreadable', { key, reason })
+            if (++named <= NAMED) progress.say(`keepgw: not indexed: ${reason}`)
+          },
+          notice: (message) => progress.say(`keepgw: ${message}`),
+        },
+      })
+      progress.stop()
+      if (named > NAMED) this.warning(`not indexed: ${named - NAMED} more`)
+      const { waiting: _waiting, ...summary } = counts
+      const line = flags['dry-run'] ? describeRehearsal(counts) : describeResult(counts, seconds())
+      if (!flags.quiet) {
+        this.emit('summary', { ...summary, dryRun: flags['dry-run'], seconds: seconds() }, line)
+      }
+      if (counts.unreadable > 0) process.exitCode = ExitCode.incomplete
+    } finally {
+      progress.stop()
+    }
+  }
+}
+
+function describeProgress(counts: Readonly<IndexCounts>, seconds: number): string {
+  const { listed, unchanged, added, changed, waiting, bytes } = counts
+  const rate = `${formatBytes(bytes / Math.max(seconds, 0.001))}/s`
+  return `${listed} listed, ${unchanged} unchanged, ${added + changed} read, ${waiting} waiting, ${formatBytes(bytes)} at ${rate}`
+}
+
+function describeResult(counts: IndexCounts, seconds: number): string {
+  const { listed, added, changed, unchanged, dropped, archived, unreadable, bytes } = counts
+  const extras = [
+    archived > 0 ? `, ${archived} archived (skipped)` : '',
+    unreadable > 0 ? `, ${unreadable} not readable` : '',
+  ].join('')
+  return `${listed} objects: ${added} new, ${changed} changed, ${unchanged} unchanged, ${dropped} dropped${extras}; read ${formatBytes(bytes)} in ${formatSeconds(seconds)}`
+}
+
+function describeRehearsal({ listed, added, changed, unchanged, dropped }: IndexCounts): string {
+  return `${listed} objects: would read ${added} new and ${changed} changed, leave ${unchanged}, drop ${dropped}`
+}

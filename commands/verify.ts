@@ -1,0 +1,214 @@
+import { Args, Flags } from '@oclif/core'
+import { KeepgwCommand, mappingFlags, outputFlags, remoteFlags, remoteOf } from '../src/command.ts'
+import { mappingsDir, onlyMapping } from '../src/config.ts'
+import { ExitCode, UsageError } from '../src/errors.ts'
+import { HashPool } from '../src/indexer/hash-pool.ts'
+import { type MappingDescription, readDescription } from '../src/mapping/description.ts'
+import { assertSame, openForWriting, reach } from '../src/mapping/open-mapping.ts'
+import { formatPlace } from '../src/mapping/place-line.ts'
+import { MappingTree } from '../src/mapping/tree.ts'
+import { formatSpec } from '../src/remote/spec.ts'
+import { type BadPlace, dropPlaces, provenBad } from '../src/verifier/repair.ts'
+import { type BlockReport, verifyBlocks } from '../src/verifier/verify.ts'
+
+const HASH = /^[0-9a-f]{32}$/
+
+export default class Verify extends KeepgwCommand {
+  static override summary = 'Read the places of blocks, and say which still hold them.'
+  static override description =
+    `Says of each place: ok, changed (another object by now), gone, corrupt (the same object with wrong
+bytes) or unreachable (proves nothing). With --repair, places that are proven bad are dropped and
+the next index reads their objects anew.
+
+Exit codes: 0 every block has a good place, 1 some block has none, 2 usage, 3 some block has none
+that could be reached, 4 another run holds the mapping’s lock, 130 interrupted.`
+  static override examples = [
+    {
+      description: 'Verify one block of a bucket',
+      command:
+        '<%= config.bin %> <%= command.id %> --bucket my-bucket acbd18db4cc2f85cedef654fccc4a4d8',
+    },
+    {
+      description: 'Verify a hundredth of all blocks, and drop what is bad',
+      command:
+        '<%= config.bin %> <%= command.id %> --mappings /srv/keepgw/lab --all --sample 1% --repair',
+    },
+  ]
+  static override strict = false
+  static override args = {
+    hash: Args.string({
+      name: 'HASH…',
+      description: 'MD5 hashes, or locators (HASH+SIZE…), of the blocks',
+    }),
+  }
+  static override flags = {
+    bucket: Flags.string({
+      description:
+        'the bucket or directory, as it was given to index; not needed where there is one mapping',
+    }),
+    ...mappingFlags,
+    all: Flags.boolean({ default: false, description: 'verify every block of the mapping' }),
+    sample: Flags.string({
+      helpValue: 'N%',
+      description: 'with --all: verify only this share of the blocks, drawn at random',
+    }),
+    repair: Flags.boolean({
+      default: false,
+      description:
+        'drop the places that are proven gone, changed or corrupt; never unreachable ones',
+    }),
+    'allow-drop': Flags.integer({
+      helpValue: 'PERCENT',
+      min: 0,
+      max: 100,
+      default: 20,
+      description:
+        'with --repair: stop, rather than drop places of more than this share of the objects',
+    }),
+    'break-lock': Flags.boolean({
+      default: false,
+      description: 'with --repair: take the lock from a run that cannot be alive any more',
+    }),
+    concurrency: Flags.integer({
+      env: 'KEEPGW_CONCURRENCY',
+      min: 1,
+      max: 1024,
+      default: 16,
+      description: 'places read at once',
+    }),
+    ...outputFlags,
+    ...remoteFlags,
+  }
+
+  override async run(): Promise<void> {
+    const { argv, flags } = await this.parse(Verify)
+    this.useJson(flags.json)
+    const hashes = checkedHashes(argv as string[], flags)
+    const share = checkedShare(flags.sample, flags.all)
+    const asked = flags.bucket === undefined ? undefined : remoteOf(flags.bucket, flags)
+    const dir =
+      asked === undefined ? (flags.mappings ?? onlyMapping()) : mappingsDir(asked, flags.mappings)
+    const description = await readDescription(dir)
+    if (asked !== undefined) assertSame(dir, description.remote, asked)
+    // The flags name the credentials, also where the mapping names the bucket.
+    const spec = reach(description.remote, asked ?? remoteOf(formatSpec(description.remote), flags))
+    const mapping = new MappingTree(dir)
+    const { ifMatch } = description
+    const pool = new HashPool(spec, { connections: flags.concurrency, ifMatch, attempts: 3 })
+    const tally = new Tally()
+    try {
+      await verifyBlocks(flags.all ? allHashes(mapping, share) : fromArray(hashes), {
+        mapping,
+        pool,
+        concurrency: flags.concurrency,
+        signal: this.stopSignal(),
+        report: (block) => {
+          tally.add(block)
+          this.#print(block)
+        },
+      })
+    } finally {
+      await pool.close()
+    }
+    if (flags.repair) await this.#repair(dir, description, tally.bad, flags)
+    this.emit('summary', tally.summary(), tally.describe())
+    process.exitCode = tally.exitCode()
+  }
+
+  #print({ hash, places }: BlockReport): void {
+    if (places.length === 0) this.emit('block', { hash, known: false }, `${hash} unknown`)
+    for (const { place, verdict, reason } of places) {
+      const why = reason === undefined ? '' : `\t# ${reason}`
+      this.emit(
+        'place',
+        { hash, verdict, ...place, reason },
+        `${hash} ${verdict} ${formatPlace(place)}${why}`,
+      )
+    }
+  }
+
+  async #repair(
+    dir: string,
+    description: MappingDescription,
+    bad: BadPlace[],
+    flags: { 'allow-drop': number; 'break-lock': boolean },
+  ): Promise<void> {
+    if (bad.length === 0) return
+    const breakLock = flags['break-lock']
+    const mapping = await openForWriting(dir, description, {
+      command: 'verify --repair',
+      breakLock,
+    })
+    try {
+      await dropPlaces(bad, mapping, flags['allow-drop'])
+    } finally {
+      await mapping.close()
+    }
+    this.emit(
+      'repaired',
+      { places: bad.length },
+      `dropped ${bad.length} places; run keepgw index to read their objects anew`,
+    )
+  }
+}
+
+/** Counts over the blocks that were verified. */
+class Tally {
+  readonly bad: BadPlace[] = []
+  #blocks = 0
+  #good = 0
+  #doubtful = 0
+
+  add(block: BlockReport): void {
+    this.#blocks += 1
+    this.bad.push(...provenBad(block))
+    if (block.places.some(({ verdict }) => verdict === 'ok')) this.#good += 1
+    else if (block.places.some(({ verdict }) => verdict === 'unreachable')) this.#doubtful += 1
+  }
+
+  summary(): { blocks: number; good: number; bad: number; unreachable: number; badPlaces: number } {
+    const bad = this.#blocks - this.#good - this.#doubtful
+    const unreachable = this.#doubtful
+    return { blocks: this.#blocks, good: this.#good, bad, unreachable, badPlaces: this.bad.length }
+  }
+
+  describe(): string {
+    const { blocks, good, bad, unreachable, badPlaces } = this.summary()
+    return `${blocks} blocks: ${good} good, ${bad} without a good place, ${unreachable} not reachable; ${badPlaces} bad places`
+  }
+
+  exitCode(): ExitCode {
+    const { bad, unreachable } = this.summary()
+    if (bad > 0) return ExitCode.failed
+    return unreachable > 0 ? ExitCode.incomplete : ExitCode.ok
+  }
+}
+
+function checkedHashes(argv: string[], flags: { all: boolean }): string[] {
+  if (flags.all !== (argv.length === 0)) {
+    throw new UsageError('name the hashes, or --all', { hint: 'See: keepgw verify --help' })
+  }
+  return argv.map((text) => {
+    const [hash = ''] = text.split('+')
+    if (HASH.test(hash)) return hash
+    throw new UsageError(`"${text}" is no hash`, { hint: 'A hash is 32 lowercase hex digits' })
+  })
+}
+
+/** Returns the share of the blocks to verify, 0 to 1. */
+function checkedShare(sample: string | undefined, all: boolean): number {
+  if (sample === undefined) return 1
+  const percent = Number(/^(\d+(?:\.\d+)?)%?$/.exec(sample)?.[1])
+  if (all && percent > 0 && percent <= 100) return percent / 100
+  throw new UsageError(`--sample ${sample} is not possible`, { hint: 'Write: --all --sample 5%' })
+}
+
+async function* allHashes(mapping: MappingTree, share: number): AsyncIterable<string> {
+  for await (const { hash } of mapping.blocks()) {
+    if (share >= 1 || Math.random() < share) yield hash
+  }
+}
+
+async function* fromArray(hashes: string[]): AsyncIterable<string> {
+  yield* hashes
+}

@@ -1,0 +1,154 @@
+/** What all commands share: the flags that name a remote, output, and how errors end. */
+import { Command, Flags } from '@oclif/core'
+import { ExitCode, KeepgwError, messageOf, UsageError } from './errors.ts'
+import type { RemoteSpec } from './remote/remote.ts'
+import { parseBucket } from './remote/spec.ts'
+
+/** Flags that say where a remote's mapping lies. */
+export const mappingFlags = {
+  mappings: Flags.string({
+    helpValue: 'DIR',
+    description:
+      'directory of the mapping tree itself; default: a directory named for the bucket in $KEEPGW_MAPPINGS, or in ~/.local/state/keepgw',
+  }),
+}
+
+/** Flags that say how to reach a bucket. What names no credentials is remembered in the mapping. */
+export const remoteFlags = {
+  'endpoint-url': Flags.string({
+    helpValue: 'URL',
+    env: 'KEEPGW_ENDPOINT_URL',
+    description:
+      'the S3 service, where it is not Amazon’s; also AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL',
+  }),
+  region: Flags.string({
+    env: 'KEEPGW_REGION',
+    description: 'the bucket’s region; also AWS_REGION, AWS_DEFAULT_REGION',
+  }),
+  'path-style': Flags.boolean({
+    allowNo: true,
+    description:
+      'put the bucket’s name into the path, not the host; on by default with --endpoint-url',
+  }),
+  profile: Flags.string({
+    env: 'KEEPGW_PROFILE',
+    description: 'profile of the AWS configuration to take credentials from; also AWS_PROFILE',
+  }),
+  'credentials-file': Flags.string({
+    helpValue: 'FILE',
+    env: 'KEEPGW_CREDENTIALS_FILE',
+    description: 'file of the form of ~/.aws/credentials to take credentials from',
+  }),
+  'no-sign-request': Flags.boolean({
+    default: false,
+    description: 'send no credentials: for public buckets',
+  }),
+  'request-payer': Flags.boolean({
+    default: false,
+    description: 'agree to pay for requests to a requester-pays bucket',
+  }),
+}
+
+/** Flags about output. */
+export const outputFlags = {
+  json: Flags.boolean({ default: false, description: 'print JSON lines, each with a "type"' }),
+}
+
+interface RemoteFlagValues {
+  'endpoint-url'?: string | undefined
+  region?: string | undefined
+  'path-style'?: boolean | undefined
+  profile?: string | undefined
+  'credentials-file'?: string | undefined
+  'no-sign-request'?: boolean | undefined
+  'request-payer'?: boolean | undefined
+}
+
+/** Returns the remote that a BUCKET argument and the remote flags name. Throws UsageError. */
+export function remoteOf(bucket: string, flags: RemoteFlagValues): RemoteSpec {
+  const spec = parseBucket(bucket)
+  if (spec.kind === 'directory') return spec
+  const { AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL } = process.env
+  const values = {
+    endpoint: flags['endpoint-url'] || AWS_ENDPOINT_URL_S3 || AWS_ENDPOINT_URL,
+    region: flags.region,
+    pathStyle: flags['path-style'],
+    profile: flags.profile,
+    credentialsFile: flags['credentials-file'],
+    anonymous: flags['no-sign-request'] || undefined,
+    requestPayer: flags['request-payer'] ? ('requester' as const) : undefined,
+  }
+  const given = Object.entries(values).filter(([, value]) => value !== undefined && value !== '')
+  return { ...spec, ...Object.fromEntries(given) }
+}
+
+/** A keepgw command: errors end in one line on stderr and a documented exit code. */
+export abstract class KeepgwCommand extends Command {
+  /** With --json, what would be text for people is left out. */
+  #json = false
+
+  /** Call it once the flags are parsed. */
+  protected useJson(json: boolean): void {
+    this.#json = json
+  }
+
+  protected get json(): boolean {
+    return this.#json
+  }
+
+  /** Prints a result: as a JSON line of this type, or as the text. */
+  protected emit(type: string, data: object, text?: string): void {
+    if (this.#json) process.stdout.write(`${JSON.stringify({ type, ...data })}\n`)
+    else if (text !== undefined) process.stdout.write(`${text}\n`)
+  }
+
+  /** Prints a warning to stderr. */
+  protected warning(text: string): void {
+    process.stderr.write(`keepgw: ${text}\n`)
+  }
+
+  /** Aborted by SIGINT or SIGTERM; a second one ends the process at once. */
+  protected stopSignal(): AbortSignal {
+    const controller = new AbortController()
+    const stop = (): void => {
+      controller.abort(new KeepgwError('interrupted', { exitCode: ExitCode.interrupted }))
+    }
+    process.once('SIGINT', stop)
+    process.once('SIGTERM', stop)
+    return controller.signal
+  }
+
+  protected override async catch(thrown: Error): Promise<void> {
+    const error = asKeepgwError(thrown, this.id)
+    if (error === undefined) throw thrown
+    if (this.#json) {
+      const { message, hint, exitCode } = error
+      this.emit('error', { message, hint, exitCode })
+    }
+    printError(error)
+    process.exitCode = error.exitCode
+  }
+}
+
+/** Prints an error's line, and its hint, to stderr; with DEBUG set also where it came from. */
+export function printError(error: KeepgwError): void {
+  const hint = error.hint === undefined ? '' : ` (${error.hint})`
+  process.stderr.write(`keepgw: ${error.message}${hint}\n`)
+  if (process.env.DEBUG) console.error(error)
+}
+
+/** Returns what to tell the user, or undefined for oclif's own way to end a process. */
+export function asKeepgwError(thrown: Error, command?: string): KeepgwError | undefined {
+  if (thrown instanceof KeepgwError) return thrown
+  const oclif = thrown as { code?: string; oclif?: { exit?: number } }
+  if (oclif.code === 'EEXIT') return undefined
+  if (oclif.oclif?.exit === ExitCode.usage) {
+    // oclif adds a line about --help, and its usage errors may take several.
+    const [first = '', ...more] = thrown.message.split('\n').filter((line) => !/--help/.test(line))
+    return new UsageError([first.trim(), ...more.map((line) => line.trim())].join(' ').trim(), {
+      cause: thrown,
+      hint: `See: keepgw ${command ? `${command} ` : ''}--help`,
+    })
+  }
+  return new KeepgwError(messageOf(thrown), { cause: thrown })
+}

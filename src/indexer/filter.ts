@@ -1,0 +1,41 @@
+/** Which keys a run is about. */
+import { compareKeys } from '../remote/key.ts'
+import { globMatcher } from './glob.ts'
+
+/** A run's limits. Keys outside of them are neither read nor dropped. */
+export interface Scope {
+  /** In key order, none of them the start of another; `['']` is everything. */
+  prefixes: string[]
+  /** Whether a key below one of the prefixes is wanted. */
+  matches(key: string): boolean
+}
+
+export interface ScopeOptions {
+  prefixes?: string[]
+  /** Globs (glob.ts): with any, only keys that match one of them. */
+  include?: string[]
+  /** Globs: keys that match one of them are left out, whatever `include` says. */
+  exclude?: string[]
+}
+
+/** Returns the scope that the options describe. Throws UsageError for a bad glob. */
+export function makeScope({ prefixes = [], include = [], exclude = [] }: ScopeOptions): Scope {
+  const wanted = include.length === 0 ? () => true : anyOf(include)
+  const unwanted = exclude.length === 0 ? () => false : anyOf(exclude)
+  return {
+    prefixes: outermost(prefixes.length === 0 ? [''] : prefixes),
+    matches: (key) => wanted(key) && !unwanted(key),
+  }
+}
+
+function anyOf(globs: string[]): (key: string) => boolean {
+  const matchers = globs.map(globMatcher)
+  return (key) => matchers.some((matches) => matches(key))
+}
+
+function outermost(prefixes: string[]): string[] {
+  const sorted = [...new Set(prefixes)].sort(compareKeys)
+  return sorted.filter(
+    (prefix) => !sorted.some((other) => other !== prefix && prefix.startsWith(other)),
+  )
+}

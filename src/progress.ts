@@ -1,0 +1,60 @@
+/** Shows how far a run is: a line that moves on a terminal, one on SIGUSR1, else nothing. */
+import ora, { type Ora } from 'ora'
+
+/** How often the line is drawn anew, milliseconds. */
+const REDRAW_MS = 200
+
+/** A run's progress. `describe` is called when a line is wanted, so that counting costs nothing. */
+export class Progress {
+  readonly #describe: () => string
+  readonly #spinner: Ora | undefined
+  readonly #timer: NodeJS.Timeout | undefined
+  readonly #onSignal = (): void => void process.stderr.write(`keepgw: ${this.#describe()}\n`)
+
+  constructor(describe: () => string, options: { quiet: boolean }) {
+    this.#describe = describe
+    process.on('SIGUSR1', this.#onSignal)
+    if (options.quiet || !process.stderr.isTTY) return
+    // Reading stdin raw would delay Ctrl-C.
+    this.#spinner = ora({ stream: process.stderr, discardStdin: false, text: describe() }).start()
+    this.#timer = setInterval(() => {
+      this.#spinner!.text = describe()
+    }, REDRAW_MS)
+    this.#timer.unref()
+  }
+
+  /** Prints a line for the user without tearing the moving one. */
+  say(line: string): void {
+    this.#spinner?.clear()
+    process.stderr.write(`${line}\n`)
+    this.#spinner?.render()
+  }
+
+  /** Takes the line away. May be called again. */
+  stop(): void {
+    clearInterval(this.#timer)
+    this.#spinner?.stop()
+    process.off('SIGUSR1', this.#onSignal)
+  }
+}
+
+const UNITS = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB']
+
+/** Returns a number of bytes as people read it: `1.5 GiB`. */
+export function formatBytes(bytes: number): string {
+  let unit = 0
+  let value = bytes
+  while (value >= 1024 && unit < UNITS.length - 1) {
+    value /= 1024
+    unit += 1
+  }
+  return `${unit === 0 ? value : value.toFixed(1)} ${UNITS[unit]}`
+}
+
+/** Returns a span of time as people read it: `42 s`, `3 min`, `5 h`, `2 days`. */
+export function formatSeconds(seconds: number): string {
+  if (seconds < 120) return `${Math.round(seconds)} s`
+  if (seconds < 7200) return `${Math.round(seconds / 60)} min`
+  if (seconds < 172_800) return `${Math.round(seconds / 3600)} h`
+  return `${Math.round(seconds / 86_400)} days`
+}
