@@ -1,0 +1,46 @@
+/** Locators, the names that Keep clients ask for: `HASH+SIZE(+HINT)*`. Pure text. */
+import { KeepgwError } from '../errors.ts'
+
+export interface Locator {
+  /** The block's MD5: 32 lowercase hex digits. */
+  hash: string
+  /** Bytes, where the locator says so. */
+  size?: number
+  /** The hints after the size, without their `+`, in the order of the text. */
+  hints: string[]
+}
+
+/** The MD5 of no bytes at all: a block that every Keep service has. */
+export const EMPTY_HASH = 'd41d8cd98f00b204e9800998ecf8427e'
+
+/** A text that is no locator, or one that is not for this service. */
+export class BadLocator extends KeepgwError {
+  override readonly name = 'BadLocator'
+}
+
+const HASH = /^[0-9a-f]{32}$/
+const SIZE = /^[0-9]+$/
+const HINT = /^[A-Z][A-Za-z0-9@_-]*$/
+
+/** Returns the parts of a locator; a bare hash is one. Throws BadLocator. */
+export function parseLocator(text: string): Locator {
+  const [hash = '', ...rest] = text.split('+')
+  if (!HASH.test(hash)) throw new BadLocator('bad locator: it starts with no MD5')
+  const size = SIZE.test(rest[0] ?? '') ? Number(rest.shift()) : undefined
+  for (const hint of rest) checkHint(hint)
+  return size === undefined ? { hash, hints: rest } : { hash, size, hints: rest }
+}
+
+/** True for a text that starts as a locator does, good or bad. */
+export function isLocatorLike(text: string): boolean {
+  return /^[0-9a-f]{32}(\+|$)/.test(text)
+}
+
+function checkHint(hint: string): void {
+  if (hint === '') throw new BadLocator('bad locator: an empty hint')
+  if (SIZE.test(hint)) throw new BadLocator('bad locator: the size comes once, before other hints')
+  if (!HINT.test(hint)) throw new BadLocator('bad locator: a malformed hint')
+  if (hint.startsWith('R')) {
+    throw new BadLocator('bad locator: signed by a remote cluster, and not served here')
+  }
+}

@@ -1,0 +1,74 @@
+/** API tokens: where a request carries one, and how to compare and name it without giving it away. */
+import { createHash, timingSafeEqual } from 'node:crypto'
+
+/** The parts of a request that can hold a token. */
+export interface TokenCarrier {
+  /** The Authorization header. */
+  authorization?: string | undefined
+  /** The Cookie header. */
+  cookie?: string | undefined
+  /** The request target after `?`. */
+  query?: string | undefined
+}
+
+/** Returns the request's token, or undefined where it has none. The first place that has one wins. */
+export function requestToken({ authorization, cookie, query }: TokenCarrier): string | undefined {
+  const token =
+    fromScheme(authorization) || fromBasic(authorization) || fromQuery(query) || fromCookie(cookie)
+  return token || undefined
+}
+
+/**
+ * True for two equal tokens, in a time that depends on neither: digests are compared, so that not
+ * even their lengths show.
+ */
+export function sameToken(a: string, b: string): boolean {
+  return timingSafeEqual(sha256(a), sha256(b))
+}
+
+/** Returns what may be logged of a token: a v2 token's UUID, or a v1 token's last five characters. */
+export function tokenName(token: string): string {
+  const [, uuid] = /^v2\/([a-z0-9]{5}-[a-z0-9]{5}-[a-z0-9]{15})\//.exec(token) ?? []
+  if (uuid !== undefined) return uuid
+  // Five characters of a short token would be too much of it.
+  return token.length < 20 ? 'v1 token' : `v1 token ending in ${token.slice(-5)}`
+}
+
+/** Returns a query without its `api_token`, as it may be logged. */
+export function withoutToken(query: string): string {
+  const hasToken = [...new URLSearchParams(query).keys()].some(isTokenName)
+  if (!hasToken) return query
+  const kept = query.split('&').filter((pair) => {
+    return ![...new URLSearchParams(pair).keys()].some(isTokenName)
+  })
+  return kept.join('&')
+}
+
+function isTokenName(name: string): boolean {
+  return name.toLowerCase() === 'api_token'
+}
+
+function fromScheme(authorization = ''): string | undefined {
+  return /^(?:Bearer|OAuth2) +(\S+) *$/i.exec(authorization)?.[1]
+}
+
+function fromBasic(authorization = ''): string | undefined {
+  const [, encoded] = /^Basic +(\S+) *$/i.exec(authorization) ?? []
+  if (encoded === undefined) return undefined
+  const credentials = Buffer.from(encoded, 'base64').toString()
+  const colon = credentials.indexOf(':')
+  return colon < 0 ? undefined : credentials.slice(colon + 1)
+}
+
+function fromQuery(query = ''): string | undefined {
+  return new URLSearchParams(query).get('api_token') ?? undefined
+}
+
+function fromCookie(cookie = ''): string | undefined {
+  const [, encoded] = /(?:^|;)\s*arvados_api_token="?([^;"\s]*)/.exec(cookie) ?? []
+  return encoded === undefined ? undefined : Buffer.from(encoded, 'base64url').toString()
+}
+
+function sha256(text: string): Buffer {
+  return createHash('sha256').update(text).digest()
+}

@@ -1,0 +1,90 @@
+/** GET and HEAD of a block, and the refusal of what would write one. */
+import { parseLocator } from '../keep/locator.ts'
+import { checkBlock } from '../volume/check-block.ts'
+import { readBlock } from '../volume/read-block.ts'
+import type { BlockQuery } from '../volume/source-walk.ts'
+import { type Context, write } from './request.ts'
+import { logFailover } from './request-log.ts'
+import type { Service } from './service.ts'
+
+/** Milliseconds that a refused body is read and thrown away, so that its sender sees the answer. */
+const LINGER = 5_000
+
+/** Answers GET: status and headers go out with the first byte that may. */
+export async function getBlock(service: Service, ctx: Context, locator: string): Promise<void> {
+  const { res, state } = ctx
+  await readBlock(blockQuery(service, ctx, locator), {
+    begin(length) {
+      // From here on an error can only cut the connection, which koa would not do.
+      ctx.respond = false
+      setBlockHeaders(ctx, length)
+    },
+    async write(chunk) {
+      await write(res, chunk, state.signal)
+      state.bodyBytes += chunk.length
+    },
+  })
+  res.end()
+  service.counters.blocks += 1
+}
+
+/** Answers HEAD: as GET, without the data. */
+export async function headBlock(service: Service, ctx: Context, locator: string): Promise<void> {
+  setBlockHeaders(ctx, await checkBlock(blockQuery(service, ctx, locator)))
+}
+
+/** Answers PUT, TOUCH and DELETE before any body is read: this service is read-only. */
+export async function refuseWrite(ctx: Context): Promise<void> {
+  const text = 'Method Not Allowed\n'
+  ctx.status = 405
+  ctx.body = text
+  ctx.set('Allow', 'GET, HEAD, OPTIONS')
+  ctx.set('Connection', 'close')
+  const { req } = ctx
+  const sendsBody = 'transfer-encoding' in req.headers || Number(req.headers['content-length']) > 0
+  // Who expects "100 Continue" has sent nothing yet, and will not.
+  if (sendsBody && req.headers.expect === undefined) await answerThenDrain(ctx, text)
+}
+
+/**
+ * Closing a connection with data unread resets it, and the sender may never see the answer; so the
+ * answer goes out first and the connection is closed when the body has come, or after a while.
+ */
+async function answerThenDrain(ctx: Context, text: string): Promise<void> {
+  ctx.respond = false
+  await write(ctx.res, text, ctx.state.signal)
+  ctx.state.bodyBytes += text.length
+  await new Promise<void>((resolve) => {
+    const timer = setTimeout(resolve, LINGER)
+    ctx.req.once('close', () => {
+      clearTimeout(timer)
+      resolve()
+    })
+    ctx.req.resume()
+  })
+  ctx.res.end()
+}
+
+function blockQuery(service: Service, ctx: Context, locator: string): BlockQuery {
+  const { volumes, failures, idleLimit, log, counters } = service
+  const { hash, size } = parseLocator(locator)
+  const { id, signal } = ctx.state
+  return {
+    volumes,
+    hash,
+    size,
+    signal,
+    failures,
+    idleLimit,
+    onFailover(event) {
+      if (!event.resumed) counters.failovers[event.cause] += 1
+      logFailover(log, id, hash, event)
+    },
+  }
+}
+
+function setBlockHeaders(ctx: Context, length: number): void {
+  ctx.status = 200
+  ctx.set('Content-Type', 'application/octet-stream')
+  ctx.set('Content-Length', String(length))
+}

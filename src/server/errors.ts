@@ -1,0 +1,55 @@
+/** Which error becomes which answer: all of them, in one place. */
+import { BadLocator } from '../keep/locator.ts'
+import { RemoteError } from '../remote/remote.ts'
+import { BlockError, type BlockFailure } from '../volume/source-walk.ts'
+
+/** What errors are counted by. `cut` is an answer that had begun and was broken off. */
+export type ErrorKind = 'refused' | 'not-found' | 'corrupt' | 'unreachable' | 'internal' | 'cut'
+
+/** An answer other than 200: one line of text. */
+export interface ErrorAnswer {
+  status: number
+  text: string
+  kind: ErrorKind
+}
+
+/** A request that is refused for what it is. */
+export class Refused extends Error {
+  override readonly name = 'Refused'
+  readonly status: number
+
+  constructor(status: number, text: string) {
+    super(text)
+    this.status = status
+  }
+}
+
+/** The client closed its connection: there is nobody to answer. */
+export class ClientGone extends Error {
+  override readonly name = 'ClientGone'
+
+  constructor() {
+    super('the client went away')
+  }
+}
+
+const BLOCK_ANSWERS: Record<BlockFailure, ErrorAnswer> = {
+  'not-found': { status: 404, text: 'Not Found', kind: 'not-found' },
+  corrupt: { status: 502, text: 'checksum mismatch in stored data', kind: 'corrupt' },
+  unreachable: { status: 503, text: 'storage cannot be reached', kind: 'unreachable' },
+}
+
+const INTERNAL: ErrorAnswer = { status: 500, text: 'Internal Server Error', kind: 'internal' }
+
+/** Returns the answer to anything that was thrown. Its text shows nothing of the storage behind. */
+export function answerOf(thrown: unknown): ErrorAnswer {
+  if (thrown instanceof BadLocator) return refusal(400, thrown.message)
+  if (thrown instanceof Refused) return refusal(thrown.status, thrown.message)
+  if (thrown instanceof BlockError) return BLOCK_ANSWERS[thrown.failure]
+  if (thrown instanceof RemoteError) return BLOCK_ANSWERS.unreachable
+  return INTERNAL
+}
+
+function refusal(status: number, text: string): ErrorAnswer {
+  return { status, text, kind: 'refused' }
+}

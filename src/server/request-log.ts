@@ -1,0 +1,94 @@
+/** The log: a line when a request comes and one when it is over, as Arvados services write them. */
+import type { ServerResponse } from 'node:http'
+import type { Middleware } from 'koa'
+import { type DestinationStream, destination, type Logger, pino, stdTimeFunctions } from 'pino'
+import { messageOf } from '../errors.ts'
+import { withoutToken } from '../keep/token.ts'
+import type { Failover } from '../volume/source-walk.ts'
+import { beginRequest, type Context, type RequestState } from './request.ts'
+import type { Service } from './service.ts'
+
+/** Returns a log of JSON lines, to stderr unless told otherwise. */
+export function createLog(stream: DestinationStream = destination(2)): Logger {
+  const options = {
+    base: null,
+    timestamp: stdTimeFunctions.isoTime,
+    formatters: { level: (label: string) => ({ level: label }) },
+  }
+  return pino(options, stream)
+}
+
+/** Middleware: gives each request its state, and logs and counts it. */
+export function logRequests({ log, counters }: Service): Middleware<RequestState> {
+  return async (ctx, next) => {
+    const start = performance.now()
+    let status: number | undefined
+    ctx.state = beginRequest(ctx, () => {
+      const end = performance.now()
+      const answer = answerFields(ctx)
+      counters.running -= 1
+      counters.answered(answer.respStatusCode)
+      counters.bytes += answer.respBytes
+      const times = timeFields(start, status ?? end, end)
+      log.info({ ...fields, ...answer, ...times }, 'response')
+    })
+    onStatus(ctx.res, () => {
+      status ??= performance.now()
+    })
+    const fields = requestFields(ctx)
+    counters.requests += 1
+    counters.running += 1
+    ctx.set('X-Request-Id', ctx.state.id)
+    log.info(fields, 'request')
+    await next()
+  }
+}
+
+/** Logs that a place of a block failed; wrong data is an error, because somebody must look at it. */
+export function logFailover(log: Logger, id: string, hash: string, event: Failover): void {
+  const { message, ...rest } = event
+  const fields = { RequestID: id, hash, ...rest, reason: message }
+  if (event.cause === 'corrupt') log.error(fields, 'stored data does not match its checksum')
+  else log.warn(fields, event.resumed ? 'reading on at the same place' : 'failover')
+}
+
+function requestFields(ctx: Context): Record<string, unknown> {
+  const { id, rawPath, query } = ctx.state
+  return {
+    RequestID: id,
+    remoteAddr: `${ctx.req.socket.remoteAddress}:${ctx.req.socket.remotePort}`,
+    reqMethod: ctx.method,
+    reqHost: ctx.get('Host'),
+    reqPath: rawPath,
+    reqQuery: withoutToken(query),
+    reqBytes: Number(ctx.get('Content-Length')) || 0,
+  }
+}
+
+/** A status of 0 says that the client went away without any answer. */
+function answerFields(ctx: Context) {
+  const { bodyBytes, error } = ctx.state
+  const isPlain = ctx.respond !== false && ctx.method !== 'HEAD' && ctx.res.headersSent
+  return {
+    respStatusCode: ctx.res.headersSent ? ctx.res.statusCode : 0,
+    respBytes: isPlain ? (ctx.length ?? 0) : bodyBytes,
+    ...(error === undefined ? {} : { respError: messageOf(error) }),
+  }
+}
+
+function timeFields(start: number, status: number, end: number) {
+  return {
+    timeTotal: (end - start) / 1000,
+    timeToStatus: (status - start) / 1000,
+    timeWriteBody: (end - status) / 1000,
+  }
+}
+
+/** Node has no event for the moment an answer's status goes out: it is where writeHead is called. */
+function onStatus(res: ServerResponse, call: () => void): void {
+  const writeHead = res.writeHead
+  res.writeHead = function (this: ServerResponse, ...args: unknown[]) {
+    call()
+    return Reflect.apply(writeHead, this, args)
+  } as typeof writeHead
+}

@@ -1,0 +1,145 @@
+/** A volume of blocks that lie in objects: a mapping says where, a remote store holds them. */
+import { messageOf } from '../errors.ts'
+import type { MappingDescription } from '../mapping/description.ts'
+import { type MappingReader, MappingUnreachable, type Place } from '../mapping/mapping.ts'
+import { RemoteError, type RemoteSpec, type RemoteStore, type Sink } from '../remote/remote.ts'
+import type { BlockSource, IndexedBlock, Volume } from './volume.ts'
+
+export interface MappedVolumeParts {
+  mapping: MappingReader
+  /** What the mapping is of, as it was read at the start. */
+  description: MappingDescription
+  /** Reads the description anew: an index run may have learnt something since. */
+  readDescription(): Promise<MappingDescription>
+  /** Opens the remote, with this server's credentials. */
+  openRemote(options: { ifMatch: boolean }): RemoteStore
+}
+
+/** Safe for concurrent use, also while an index run writes to the mapping. */
+export class MappedVolume implements Volume {
+  readonly deviceId: string
+  readonly #parts: MappedVolumeParts
+  readonly #opened: RemoteStore[] = []
+  #ifMatch: boolean
+
+  constructor(parts: MappedVolumeParts) {
+    this.deviceId = deviceIdOf(parts.description.remote)
+    this.#parts = parts
+    this.#ifMatch = parts.description.ifMatch
+    this.#opened.push(parts.openRemote({ ifMatch: this.#ifMatch }))
+  }
+
+  /** The store that reads go to. */
+  get remote(): RemoteStore {
+    return this.#opened.at(-1)!
+  }
+
+  toString(): string {
+    return `${this.remote} by ${this.#parts.mapping}`
+  }
+
+  async *sources(hash: string): AsyncIterable<BlockSource> {
+    try {
+      for await (const place of this.#parts.mapping.places(hash)) {
+        yield new MappedSource(this, place)
+      }
+    } catch (error) {
+      throw unreachable(error)
+    }
+  }
+
+  async *blocks(prefix: string): AsyncIterable<IndexedBlock> {
+    try {
+      yield* this.#parts.mapping.blocks(prefix)
+    } catch (error) {
+      throw unreachable(error)
+    }
+  }
+
+  /**
+   * Returns the store to ask once more after `asked` said `changed`, if there is one: an index run
+   * can find out, while we serve, that the store answers 412 to true ETags.
+   */
+  async otherThan(asked: RemoteStore): Promise<RemoteStore | undefined> {
+    if (asked === this.remote && this.#ifMatch) await this.#learn()
+    return asked === this.remote ? undefined : this.remote
+  }
+
+  async close(): Promise<void> {
+    await Promise.all(this.#opened.map((remote) => remote.close()))
+  }
+
+  async #learn(): Promise<void> {
+    const { ifMatch } = await this.#parts.readDescription().catch(() => this.#parts.description)
+    if (ifMatch || !this.#ifMatch) return
+    this.#ifMatch = false
+    // Reads of other requests go on in the first one: it stays open until close().
+    this.#opened.push(this.#parts.openRemote({ ifMatch: false }))
+  }
+}
+
+class MappedSource implements BlockSource {
+  readonly #volume: MappedVolume
+  readonly #place: Place
+
+  constructor(volume: MappedVolume, place: Place) {
+    this.#volume = volume
+    this.#place = place
+  }
+
+  get length(): number {
+    return this.#place.length
+  }
+
+  toString(): string {
+    const { offset, length, key } = this.#place
+    return `${offset}:${length}:${key} of ${this.#volume.remote}`
+  }
+
+  async read(from: number, sink: Sink, signal: AbortSignal): Promise<void> {
+    const { offset, length, key, etag } = this.#place
+    const range = { key, offset: offset + from, length: length - from }
+    const request = etag === undefined ? range : { ...range, etag }
+    const { remote } = this.#volume
+    try {
+      await remote.read(request, sink, signal)
+    } catch (error) {
+      const isUntouched = error instanceof RemoteError && error.delivered === 0
+      if (!isUntouched || error.failure !== 'changed') throw error
+      const other = await this.#volume.otherThan(remote)
+      if (other === undefined) throw error
+      await other.read(request, sink, signal)
+    }
+  }
+
+  async unchanged(signal: AbortSignal): Promise<boolean> {
+    const { offset, length, key, etag } = this.#place
+    if (etag === undefined) return false
+    const object = await this.#volume.remote.stat(key, signal)
+    if (object.etag !== etag || object.size < offset + length) {
+      throw new RemoteError('changed', `${key} is not the object that was indexed`)
+    }
+    if (object.archived) {
+      throw new RemoteError('unreachable', `${key} is archived`, { hint: 'Restore it first' })
+    }
+    return true
+  }
+}
+
+/**
+ * Returns the name of the storage, the same for every server of it: `keepgw:s3://ENDPOINT/BUCKET`
+ * with `/PREFIX` where there is one, or `keepgw:file:///DIR`.
+ */
+export function deviceIdOf(spec: RemoteSpec): string {
+  if (spec.kind === 'directory') return `keepgw:file://${spec.root}`
+  const endpoint = (spec.endpoint ?? 's3.amazonaws.com').replace(/^[a-z]+:\/\//i, '')
+  const path = spec.prefix ? `${spec.bucket}/${spec.prefix}` : spec.bucket
+  return `keepgw:s3://${endpoint.replace(/\/+$/, '').toLowerCase()}/${path}`
+}
+
+/** A mapping that cannot be read says nothing about any block. */
+function unreachable(error: unknown): unknown {
+  if (!(error instanceof MappingUnreachable)) return error
+  const hint = error.hint === undefined ? {} : { hint: error.hint }
+  return new RemoteError('unreachable', messageOf(error), { cause: error, ...hint })
+}

@@ -1,0 +1,180 @@
+/**
+ * Reads one block from the places that should hold it: from the first one that answers, on from
+ * the byte reached in the next one when that breaks, and never more than the MD5 allows.
+ */
+import { createHash } from 'node:crypto'
+import { EMPTY_HASH } from '../keep/locator.ts'
+import { RemoteError, type Sink } from '../remote/remote.ts'
+import { Stalled, withIdleLimit } from './idle-limit.ts'
+import { asRemoteError, BlockError, type BlockQuery, SourceWalk } from './source-walk.ts'
+import type { BlockSource } from './volume.ts'
+
+/** Where a block goes. */
+export interface BlockOutput {
+  /** Called once, before the first byte (and for the empty block). */
+  begin(length: number): void
+  /** Takes the bytes in order, each once. A promise holds the reading back. */
+  write: Sink
+}
+
+/** Bytes at a block's end that wait for the MD5: without them no client takes it for whole. */
+const HELD_BACK = 65_536
+/** How often a body that breaks is asked for its rest at the same place. */
+const MAX_RESUMES = 2
+
+/**
+ * Sends a block to the output. Throws BlockError where it cannot be had, whole: once the output has
+ * begun, that means that the answer must be cut. Throws the signal's reason, or the output's error,
+ * as they are. Memory: 64 KiB, whatever the block. Safe for concurrent use with one FailureMemory.
+ */
+export async function readBlock(query: BlockQuery, output: BlockOutput): Promise<void> {
+  if (query.hash === EMPTY_HASH) {
+    if (query.size) throw new BlockError('not-found', 'the empty block has no bytes')
+    output.begin(0)
+    return
+  }
+  const walk = new SourceWalk(query)
+  try {
+    await new BlockReading(query, walk, output).run()
+  } finally {
+    await walk.close()
+  }
+}
+
+class BlockReading {
+  readonly #query: BlockQuery
+  readonly #walk: SourceWalk
+  readonly #output: BlockOutput
+  #md5 = createHash('md5')
+  /** Bytes read and hashed. */
+  #offset = 0
+  /** Who delivered them. */
+  readonly #readFrom = new Set<BlockSource>()
+  #length = 0
+  /** Bytes from here on are held back. */
+  #holdFrom = 0
+  #held = Buffer.alloc(0)
+  #begun = false
+  /** The last write; rejected if the output failed. */
+  #writing: Promise<void> | undefined
+
+  constructor(query: BlockQuery, walk: SourceWalk, output: BlockOutput) {
+    this.#query = query
+    this.#walk = walk
+    this.#output = output
+  }
+
+  async run(): Promise<void> {
+    for (;;) {
+      const source = await this.#walk.next()
+      if (source === undefined) throw this.#walk.outcome()
+      this.#setLength(source.length)
+      await this.#read(source)
+      if (this.#offset < this.#length) continue
+      if (this.#md5.digest('hex') === this.#query.hash) return this.#finish()
+      this.#reject(source)
+    }
+  }
+
+  /** The length is the same for all sources of a walk. */
+  #setLength(length: number): void {
+    if (this.#length === length) return
+    this.#length = length
+    this.#holdFrom = Math.max(0, length - HELD_BACK)
+    this.#held = Buffer.allocUnsafe(length - this.#holdFrom)
+  }
+
+  /** Reads on from the offset, until the end or until the source is given up. */
+  async #read(source: BlockSource): Promise<void> {
+    for (let resumes = 0; ; resumes++) {
+      const start = this.#offset
+      const error = await this.#attempt(source)
+      if (error === undefined || this.#offset === this.#length) return
+      const broke = error.failure === 'unreachable' && this.#offset > start
+      if (broke && !(error instanceof Stalled) && resumes < MAX_RESUMES) {
+        this.#walk.resumed(source, this.#offset, error.message)
+        continue
+      }
+      this.#walk.failed(source, error.failure, this.#offset, error.message)
+      // Waiting for it once more comes after trying the others.
+      if (broke && error instanceof Stalled) this.#walk.tryLast(source)
+      return
+    }
+  }
+
+  /** Returns why the source ended before its last byte. Throws what is not the source's fault. */
+  async #attempt(source: BlockSource): Promise<RemoteError | undefined> {
+    const { idleLimit, signal } = this.#query
+    let abandoned = false
+    try {
+      await withIdleLimit(idleLimit, signal, (own, clock) => {
+        const sink: Sink = (chunk) => {
+          // A read that did not heed its signal must not get in between.
+          if (abandoned) throw own.reason
+          const writing = this.#take(source, chunk)
+          if (writing === undefined) return clock.restart()
+          clock.stop()
+          return writing.then(clock.restart)
+        }
+        return source.read(this.#offset, sink, own)
+      })
+      if (this.#offset === this.#length) return undefined
+      return new RemoteError('unreachable', `the data ended at byte ${this.#offset} of the block`)
+    } catch (error) {
+      signal.throwIfAborted()
+      await this.#writing
+      return asRemoteError(error)
+    } finally {
+      abandoned = true
+    }
+  }
+
+  #take(source: BlockSource, chunk: Uint8Array): Promise<void> | undefined {
+    const start = this.#offset
+    if (start + chunk.length > this.#length) {
+      throw new RemoteError('changed', 'it sends more bytes than the block has')
+    }
+    this.#readFrom.add(source)
+    this.#md5.update(chunk)
+    this.#offset += chunk.length
+    const free = Math.min(chunk.length, Math.max(0, this.#holdFrom - start))
+    // The chunk's memory is used again: what is held is copied.
+    if (free < chunk.length) this.#held.set(chunk.subarray(free), start + free - this.#holdFrom)
+    return free > 0 ? this.#write(chunk.subarray(0, free)) : undefined
+  }
+
+  #write(chunk: Uint8Array): Promise<void> | undefined {
+    try {
+      if (!this.#begun) {
+        this.#begun = true
+        this.#output.begin(this.#length)
+      }
+      this.#writing = this.#output.write(chunk) ?? undefined
+    } catch (error) {
+      this.#writing = Promise.reject(error)
+    }
+    // Where the reader breaks first, nobody may be left to see that the output broke, too.
+    this.#writing?.catch(() => {})
+    return this.#writing
+  }
+
+  async #finish(): Promise<void> {
+    for (const source of this.#readFrom) this.#query.failures.delete(String(source))
+    await this.#write(this.#held)
+  }
+
+  /** The bytes are wrong. Starts again if nothing of them was sent. */
+  #reject(last: BlockSource): void {
+    for (const source of this.#readFrom) {
+      this.#walk.failed(source, 'corrupt', this.#offset, 'the data has another MD5')
+    }
+    if (this.#begun) {
+      throw new BlockError('corrupt', `block ${this.#query.hash} proved wrong on its way`)
+    }
+    // Any of several may be to blame; the last one can give the whole block.
+    if (this.#readFrom.size > 1) this.#walk.tryNext(last)
+    this.#md5 = createHash('md5')
+    this.#offset = 0
+    this.#readFrom.clear()
+  }
+}

@@ -1,0 +1,193 @@
+/** The way through the sources of one block, over all volumes, and the account of what failed. */
+import { KeepgwError, messageOf } from '../errors.ts'
+import { RemoteError, type RemoteFailure } from '../remote/remote.ts'
+import type { FailureMemory } from './failure-memory.ts'
+import { withIdleLimit } from './idle-limit.ts'
+import type { BlockSource, Volume } from './volume.ts'
+
+/** A question for one block. */
+export interface BlockQuery {
+  volumes: readonly Volume[]
+  hash: string
+  /** Bytes, where the client says so: places of another length are not this block's. */
+  size?: number | undefined
+  /** Aborts when nobody waits for the answer any more. */
+  signal: AbortSignal
+  /** Which places failed lately; shared by all requests. */
+  failures: FailureMemory
+  /** Milliseconds a place may be silent before the next one is tried. */
+  idleLimit: number
+  /** Told of each failure that another place, or another try, makes good if it can. */
+  onFailover?: (event: Failover) => void
+}
+
+/** Why a place was left. */
+export type FailoverCause = RemoteFailure | 'corrupt'
+
+export interface Failover {
+  cause: FailoverCause
+  /** The place (or the whole volume) that failed, as it names itself. */
+  source: string
+  /** Bytes of the block that had been read by then. */
+  offset: number
+  /** What the place said. */
+  message: string
+  /** True if the same place is asked for the rest; false on the way to the next one. */
+  resumed: boolean
+}
+
+/**
+ * Why there is no block.
+ * `not-found`: no volume knows it, or every place is gone or changed.
+ * `unreachable`: some place could not be reached, or was not tried: the block may be there.
+ * `corrupt`: the places that could be read hold other data.
+ */
+export type BlockFailure = 'not-found' | 'unreachable' | 'corrupt'
+
+/** A block that cannot be had. */
+export class BlockError extends KeepgwError {
+  override readonly name = 'BlockError'
+  readonly failure: BlockFailure
+
+  constructor(failure: BlockFailure, message: string) {
+    super(message)
+    this.failure = failure
+  }
+}
+
+/** How many failed places one request bears; a block of zeros may have a million. */
+const LIMITS = { unreachable: 16, gone: 256, corrupt: 16 }
+
+/** One request's walk: next() after next(), telling failed() in between. Not for concurrent use. */
+export class SourceWalk {
+  readonly #query: BlockQuery
+  readonly #sources: AsyncGenerator<BlockSource>
+  readonly #failed = { unreachable: 0, gone: 0, corrupt: 0 }
+  /** Sources that failed lately, in this request or in another: tried after all others. */
+  readonly #later: BlockSource[] = []
+  #again: BlockSource | undefined
+  #length: number | undefined
+  #untried = false
+
+  constructor(query: BlockQuery) {
+    this.#query = query
+    this.#sources = this.#walk()
+  }
+
+  /** Returns the next source to try, or undefined at the end. Throws only the signal's reason. */
+  async next(): Promise<BlockSource | undefined> {
+    const again = this.#again
+    this.#again = undefined
+    if (again !== undefined) return again
+    const { value, done } = await this.#sources.next()
+    if (done) return undefined
+    if (!this.#isEnough()) return value
+    this.#untried = true
+    return undefined
+  }
+
+  /** Counts, remembers and reports a source that is given up. */
+  failed(place: BlockSource | Volume, cause: FailoverCause, offset: number, why: string): void {
+    const kind = cause === 'changed' ? 'gone' : cause
+    this.#failed[kind] += 1
+    this.#query.failures.add(String(place))
+    this.#report(place, cause, offset, why, false)
+  }
+
+  /** Reports a break after which the same source is read on. */
+  resumed(source: BlockSource, offset: number, why: string): void {
+    this.#report(source, 'unreachable', offset, why, true)
+  }
+
+  /** Makes `source` the next one. */
+  tryNext(source: BlockSource): void {
+    this.#again = source
+  }
+
+  /** Puts `source` behind all others, once. */
+  tryLast(source: BlockSource): void {
+    if (!this.#later.includes(source)) this.#later.push(source)
+  }
+
+  /** Returns the error that sums up a walk without success. */
+  outcome(): BlockError {
+    const { hash } = this.#query
+    if (this.#failed.unreachable > 0 || this.#untried) {
+      return new BlockError('unreachable', `block ${hash} cannot be reached`)
+    }
+    if (this.#failed.corrupt > 0) {
+      return new BlockError('corrupt', `no place holds the data of block ${hash}`)
+    }
+    return new BlockError('not-found', `no block ${hash}`)
+  }
+
+  /** Ends the walk early. */
+  async close(): Promise<void> {
+    await this.#sources.return(undefined)
+  }
+
+  async *#walk(): AsyncGenerator<BlockSource> {
+    const { volumes, failures } = this.#query
+    const bad = volumes.filter((volume) => failures.has(String(volume)))
+    for (const volume of volumes) if (!bad.includes(volume)) yield* this.#walkVolume(volume)
+    for (const volume of bad) yield* this.#walkVolume(volume)
+    // The list can grow while it is walked.
+    for (const source of this.#later) yield source
+  }
+
+  async *#walkVolume(volume: Volume): AsyncGenerator<BlockSource> {
+    const { hash, signal, failures, idleLimit } = this.#query
+    const iterator = volume.sources(hash)[Symbol.asyncIterator]()
+    try {
+      for (;;) {
+        const { value, done } = await withIdleLimit(idleLimit, signal, () => iterator.next())
+        if (done) break
+        if (!this.#fits(value)) continue
+        if (failures.has(String(value))) this.#postpone(value)
+        else yield value
+      }
+      failures.delete(String(volume))
+    } catch (error) {
+      signal.throwIfAborted()
+      this.failed(volume, 'unreachable', 0, messageOf(error))
+    } finally {
+      // Not awaited: an iterator that stalls would hold the request.
+      Promise.resolve(iterator.return?.()).catch(() => {})
+    }
+  }
+
+  /** Without a size from the client, the first place's length stands for all. */
+  #fits(source: BlockSource): boolean {
+    this.#length ??= this.#query.size ?? source.length
+    if (source.length === this.#length) return true
+    // Where the client gave no size, this might have been the right place.
+    if (this.#query.size === undefined) this.#untried = true
+    return false
+  }
+
+  #postpone(source: BlockSource): void {
+    if (this.#later.length < LIMITS.gone) this.#later.push(source)
+    else this.#untried = true
+  }
+
+  #isEnough(): boolean {
+    const { unreachable, gone, corrupt } = this.#failed
+    return unreachable >= LIMITS.unreachable || gone >= LIMITS.gone || corrupt >= LIMITS.corrupt
+  }
+
+  #report(
+    place: BlockSource | Volume,
+    cause: FailoverCause,
+    offset: number,
+    message: string,
+    resumed: boolean,
+  ): void {
+    this.#query.onFailover?.({ cause, source: String(place), offset, message, resumed })
+  }
+}
+
+/** Returns the error of a source as the RemoteError that it is, or as `unreachable`. */
+export function asRemoteError(thrown: unknown): RemoteError {
+  if (thrown instanceof RemoteError) return thrown
+  return new RemoteError('unreachable', messageOf(thrown), { cause: thrown })
+}

@@ -1,0 +1,54 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import fc from 'fast-check'
+import { requestToken, sameToken, tokenName, withoutToken } from '../../src/keep/token.ts'
+
+const basic = (text: string) => `Basic ${Buffer.from(text).toString('base64')}`
+const cookie = (token: string) =>
+  `a=b; arvados_api_token=${Buffer.from(token).toString('base64url')}; c=d`
+
+test('a token is taken from each of its places', () => {
+  assert.equal(requestToken({ authorization: 'Bearer abc' }), 'abc')
+  assert.equal(requestToken({ authorization: 'OAuth2 v2/x/y' }), 'v2/x/y')
+  assert.equal(requestToken({ authorization: basic('user:pass:word') }), 'pass:word')
+  assert.equal(requestToken({ query: 'x=1&api_token=a%2Fb' }), 'a/b')
+  assert.equal(requestToken({ cookie: cookie('v2/x/y?>~') }), 'v2/x/y?>~')
+})
+
+test('a request without one has none', () => {
+  for (const authorization of ['', 'Bearer', 'Bearer ', 'Digest abc', 'Basic', basic('user:')]) {
+    assert.equal(requestToken({ authorization }), undefined, authorization)
+  }
+  assert.equal(requestToken({ cookie: 'arvados_api_token=' }), undefined)
+  assert.equal(requestToken({ query: 'api_tokens=x', cookie: 'xarvados_api_token=eA' }), undefined)
+})
+
+test('the header comes before the query, and the query before the cookie', () => {
+  const all = { authorization: 'Bearer h', query: 'api_token=q', cookie: cookie('c') }
+  assert.equal(requestToken(all), 'h')
+  assert.equal(requestToken({ ...all, authorization: basic('u:b') }), 'b')
+  assert.equal(requestToken({ ...all, authorization: undefined }), 'q')
+})
+
+test('tokens are the same only if they are equal', () => {
+  fc.assert(
+    fc.property(fc.string(), fc.string(), (a, b) => {
+      assert.equal(sameToken(a, a), true)
+      assert.equal(sameToken(a, b), a === b)
+    }),
+  )
+})
+
+test('the name of a token does not give it away', () => {
+  const secret = 'hocfupkn2pjhrpgp2vxv8rsku7tvtx49arbc9s4bvu7p7wxqvk'
+  assert.equal(tokenName(`v2/zzzzz-gj3su-0123456789abcde/${secret}`), 'zzzzz-gj3su-0123456789abcde')
+  assert.equal(tokenName(secret), 'v1 token ending in wxqvk')
+  assert.equal(tokenName('secret'), 'v1 token')
+  assert.equal(tokenName('v2/secret/secret'), 'v1 token')
+})
+
+test('a query is logged without its token', () => {
+  assert.equal(withoutToken('prefix=ab&x'), 'prefix=ab&x')
+  assert.equal(withoutToken('a=%20&api_token=secret&b=+'), 'a=%20&b=+')
+  assert.equal(withoutToken('api%5Ftoken=secret'), '')
+})

@@ -1,0 +1,98 @@
+/** A server on a port of its own, with its log at hand. */
+import { EventEmitter, once } from 'node:events'
+import { type IncomingMessage, type OutgoingHttpHeaders, request } from 'node:http'
+import { connect, type Socket } from 'node:net'
+import type { TestContext } from 'node:test'
+import { createLog } from '../../src/server/request-log.ts'
+import { type RunningServer, type ServeOptions, startServer } from '../../src/server/serve.ts'
+
+export interface Answer {
+  status: number
+  headers: IncomingMessage['headers']
+  body: Buffer
+  /** False if the connection broke before the end that the headers announce. */
+  complete: boolean
+}
+
+export interface LogLine {
+  level: string
+  msg: string
+  [field: string]: unknown
+}
+
+export class Harness {
+  readonly server: RunningServer
+  readonly port: number
+  readonly logLines: LogLine[] = []
+  readonly #logged = new EventEmitter().setMaxListeners(0)
+
+  static async start(t: TestContext, options: Partial<ServeOptions>): Promise<Harness> {
+    const lines = new EventEmitter()
+    const log = createLog({ write: (text: string) => void lines.emit('line', JSON.parse(text)) })
+    const listen = { host: '127.0.0.1', port: 0 }
+    const harness = new Harness(await startServer({ volumes: [], listen, log, ...options }))
+    lines.on('line', (line: LogLine) => {
+      harness.logLines.push(line)
+      harness.#logged.emit('line')
+    })
+    t.after(() => harness.server.close())
+    return harness
+  }
+
+  constructor(server: RunningServer) {
+    this.server = server
+    this.port = Number(server.address.split(':').at(-1))
+  }
+
+  /** Sends a request on a connection of its own. `path` goes out as it is. */
+  async send(method: string, path: string, headers: OutgoingHttpHeaders = {}): Promise<Answer> {
+    const req = request({ port: this.port, host: '127.0.0.1', method, path, headers, agent: false })
+    req.end()
+    const [res] = (await once(req, 'response')) as [IncomingMessage]
+    return readAnswer(res)
+  }
+
+  get(path: string, headers: OutgoingHttpHeaders = {}): Promise<Answer> {
+    return this.send('GET', path, headers)
+  }
+
+  /** A bare connection. */
+  async connect(): Promise<Socket> {
+    const socket = connect(this.port, '127.0.0.1')
+    await once(socket, 'connect')
+    return socket
+  }
+
+  /** Sends text as it is, and returns all that comes until the server closes. */
+  async sendRaw(text: string): Promise<string> {
+    const socket = await this.connect()
+    socket.write(text)
+    const chunks: Buffer[] = []
+    for await (const chunk of socket) chunks.push(chunk)
+    return Buffer.concat(chunks).toString('latin1')
+  }
+
+  /** Returns the first line of the log that fits, waiting for it where it has not come yet. */
+  async logLine(fits: (line: LogLine) => boolean): Promise<LogLine> {
+    for (;;) {
+      const line = this.logLines.find(fits)
+      if (line !== undefined) return line
+      await once(this.#logged, 'line')
+    }
+  }
+}
+
+export async function readAnswer(res: IncomingMessage): Promise<Answer> {
+  const chunks: Buffer[] = []
+  try {
+    for await (const chunk of res) chunks.push(chunk)
+  } catch {
+    // Told by `complete`.
+  }
+  return {
+    status: res.statusCode ?? 0,
+    headers: res.headers,
+    body: Buffer.concat(chunks),
+    complete: res.complete,
+  }
+}

@@ -1,0 +1,158 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import type { MappingDescription } from '../../src/mapping/description.ts'
+import { type MappingReader, MappingUnreachable, type Place } from '../../src/mapping/mapping.ts'
+import {
+  type ReadRequest,
+  RemoteError,
+  type RemoteObject,
+  type RemoteStore,
+} from '../../src/remote/remote.ts'
+import { deviceIdOf, MappedVolume } from '../../src/volume/mapped.ts'
+import { failure } from './fakes.ts'
+
+const signal = new AbortController().signal
+const description: MappingDescription = {
+  version: 1,
+  remote: { kind: 's3', bucket: 'b' },
+  ifMatch: true,
+}
+const place: Place = { offset: 10, length: 5, key: 'k', etag: 'e' }
+
+/** A volume over one remote object, with what its remotes were asked. */
+function makeMapped(overrides: {
+  places?: MappingReader['places']
+  read?: (request: ReadRequest, ifMatch: boolean) => void
+  stat?: () => RemoteObject
+  description?: () => MappingDescription
+}) {
+  const asked: ReadRequest[] = []
+  const opened: boolean[] = []
+  const closed: boolean[] = []
+  const onePlace = async function* () {
+    yield place
+  }
+  const volume = new MappedVolume({
+    mapping: {
+      toString: () => '/mappings',
+      places: overrides.places ?? onePlace,
+      async *blocks() {},
+    },
+    description,
+    readDescription: async () => overrides.description?.() ?? description,
+    openRemote({ ifMatch }) {
+      opened.push(ifMatch)
+      const store: Partial<RemoteStore> = {
+        toString: () => 's3://b',
+        async read(request) {
+          asked.push(request)
+          overrides.read?.(request, ifMatch)
+        },
+        async stat() {
+          if (overrides.stat === undefined) throw failure('gone')
+          return overrides.stat()
+        },
+        async close() {
+          closed.push(ifMatch)
+        },
+      }
+      return store as RemoteStore
+    },
+  })
+  const onlySource = async () => {
+    for await (const source of volume.sources('0'.repeat(32))) return source
+    throw new Error('no source')
+  }
+  return { volume, asked, opened, closed, onlySource }
+}
+
+function isFailure(kind: string) {
+  return (error: unknown) => error instanceof RemoteError && error.failure === kind
+}
+
+test('a source reads its segment from the byte asked for, as it was indexed', async () => {
+  const { onlySource, asked } = makeMapped({})
+  const source = await onlySource()
+  await source.read(2, () => {}, signal)
+  assert.equal(source.length, 5)
+  assert.deepEqual(asked, [{ key: 'k', offset: 12, length: 3, etag: 'e' }])
+})
+
+test('a place without an ETag is read as it is, and cannot be known unchanged', async () => {
+  const { onlySource, asked } = makeMapped({
+    async *places() {
+      yield { offset: 0, length: 5, key: 'k' }
+    },
+  })
+  const source = await onlySource()
+  await source.read(0, () => {}, signal)
+  assert.deepEqual(asked, [{ key: 'k', offset: 0, length: 5 }])
+  assert.equal(await source.unchanged(signal), false)
+})
+
+test('a place is unchanged if the object is the one that was indexed', async () => {
+  const object = { key: 'k', size: 15, etag: 'e', lastModified: 0, archived: false }
+  const ask = async (stat: RemoteObject) =>
+    (await makeMapped({ stat: () => stat }).onlySource()).unchanged(signal)
+  assert.equal(await ask(object), true)
+  await assert.rejects(ask({ ...object, etag: 'other' }), isFailure('changed'))
+  await assert.rejects(ask({ ...object, size: 14 }), isFailure('changed'))
+  await assert.rejects(ask({ ...object, archived: true }), isFailure('unreachable'))
+  await assert.rejects((await makeMapped({}).onlySource()).unchanged(signal), isFailure('gone'))
+})
+
+test('a mapping out of reach is an unreachable volume, not an unknown hash', async () => {
+  const { volume, onlySource } = makeMapped({
+    // biome-ignore lint/correctness/useYield: it fails before its first place.
+    async *places() {
+      throw new MappingUnreachable('not mounted')
+    },
+  })
+  await assert.rejects(onlySource(), isFailure('unreachable'))
+  assert.equal(String(volume), 's3://b by /mappings')
+})
+
+test('when a store turns out not to know If-Match, a read is tried again without', async () => {
+  let ifMatch = true
+  const { volume, onlySource, opened, closed } = makeMapped({
+    description: () => ({ ...description, ifMatch }),
+    read(_, isMatched) {
+      if (isMatched) throw failure('changed')
+    },
+  })
+  const source = await onlySource()
+  await assert.rejects(
+    source.read(0, () => {}, signal),
+    isFailure('changed'),
+  )
+  ifMatch = false
+  await Promise.all([source.read(0, () => {}, signal), source.read(0, () => {}, signal)])
+  await source.read(0, () => {}, signal)
+  assert.deepEqual(opened, [true, false], 'opened once')
+  await volume.close()
+  assert.deepEqual(closed, [true, false])
+})
+
+test('what was delivered in part is not read again', async () => {
+  const { onlySource, asked } = makeMapped({
+    description: () => ({ ...description, ifMatch: false }),
+    read() {
+      throw failure('changed', 3)
+    },
+  })
+  await assert.rejects(
+    (await onlySource()).read(0, () => {}, signal),
+    isFailure('changed'),
+  )
+  assert.equal(asked.length, 1)
+})
+
+test('a device is named by its storage alone', () => {
+  const s3 = { kind: 's3', bucket: 'b' } as const
+  assert.equal(deviceIdOf(s3), 'keepgw:s3://s3.amazonaws.com/b')
+  assert.equal(
+    deviceIdOf({ ...s3, endpoint: 'https://S3.example.org:9000/', prefix: 'x/y/', profile: 'p' }),
+    'keepgw:s3://s3.example.org:9000/b/x/y/',
+  )
+  assert.equal(deviceIdOf({ kind: 'directory', root: '/data' }), 'keepgw:file:///data')
+})
