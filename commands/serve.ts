@@ -1,4 +1,5 @@
-import { Command, Flags } from '@oclif/core'
+import { Flags } from '@oclif/core'
+import { KeepgwCommand } from '../src/command.ts'
 import { ExitCode, UsageError } from '../src/errors.ts'
 import { isLoopbackOnly, type ListenAddress, parseListen } from '../src/server/listen.ts'
 import { createLog } from '../src/server/request-log.ts'
@@ -6,7 +7,7 @@ import { startServer } from '../src/server/serve.ts'
 import { openVolume, parseVolume } from '../src/volume/spec.ts'
 import type { Volume } from '../src/volume/volume.ts'
 
-export default class Serve extends Command {
+export default class Serve extends KeepgwCommand {
   static override summary = 'Serve blocks to Keep clients, from the buckets where they lie.'
 
   static override description =
@@ -26,11 +27,11 @@ and /status.json.`
 
   static override examples = [
     {
-      description: 'Serve the bucket "genomes" to clients on this machine:',
+      description: 'Serve the bucket "genomes" to clients on this machine',
       command: '<%= config.bin %> <%= command.id %> --volume s3:/var/lib/keepgw/genomes:genomes',
     },
     {
-      description: 'Serve a bucket and a directory to a trusted network, with a profile for S3:',
+      description: 'Serve a bucket and a directory to a trusted network, with a profile for S3',
       command:
         '<%= config.bin %> <%= command.id %> --volume s3:/srv/maps/genomes:genomes:reader --volume file:/srv/maps/lab:/data/lab --listen 10.0.0.5:25107 --insecure-unsigned',
     },
@@ -39,23 +40,24 @@ and /status.json.`
   static override flags = {
     volume: Flags.string({
       description:
-        'What to serve: s3:MAPPINGS:BUCKET[:CREDENTIALS], with a profile or a file of credentials, or file:MAPPINGS:DIR. Can be given several times.',
+        'what to serve: s3:MAPPINGS:BUCKET[:CREDENTIALS], with a profile or a file of credentials, or file:MAPPINGS:DIR; may be given more than once',
       helpValue: 'VOLUME',
       multiple: true,
       multipleNonGreedy: true,
       required: true,
     }),
     listen: Flags.string({
-      description: 'Address to listen at.',
+      description: 'address to listen at',
       helpValue: 'HOST:PORT',
       default: '127.0.0.1:25107',
       env: 'KEEPGW_LISTEN',
     }),
     'insecure-unsigned': Flags.boolean({
-      description: 'Serve blocks without signatures to everybody who reaches the address.',
+      default: false,
+      description: 'serve blocks without signatures to everybody who reaches the address',
     }),
     'idle-timeout': Flags.integer({
-      description: 'Seconds without a byte after which the next place of a block is tried.',
+      description: 'seconds without a byte after which the next place of a block is tried',
       helpValue: 'SECONDS',
       default: 30,
       min: 1,

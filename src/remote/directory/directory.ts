@@ -3,7 +3,7 @@
  * below the root, its objects the regular files.
  */
 import type { BigIntStats } from 'node:fs'
-import { type FileHandle, stat } from 'node:fs/promises'
+import { type FileHandle, opendir, stat } from 'node:fs/promises'
 import { isAbsolute, resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import pLimit from 'p-limit'
@@ -158,10 +158,10 @@ class Directory implements RemoteStore {
   async #find(key: string): Promise<File> {
     const path = pathFromKey(key)
     const { base } = await this.#lookAtRoot()
-    if (path === undefined) throw this.#gone(key)
+    if (path === undefined) throw await this.#absent(key)
     const isReal = await this.#try(key, isReached(base, path))
     const file = isReal ? await this.#try(key, examine(base, path)) : undefined
-    if (file === undefined) throw this.#gone(key)
+    if (file === undefined) throw await this.#absent(key)
     return file
   }
 
@@ -187,7 +187,7 @@ class Directory implements RemoteStore {
   async #check(request: ReadRequest, handle: FileHandle): Promise<BigIntStats> {
     const { key, etag, size, offset, length } = request
     const stats = await this.#try(key, handle.stat({ bigint: true }))
-    if (!stats.isFile()) throw this.#gone(key)
+    if (!stats.isFile()) throw await this.#absent(key)
     if (etag !== undefined && etag !== etagOf(stats)) {
       throw this.#changed(key, `its ETag is ${etagOf(stats)}, not ${etag}`)
     }
@@ -225,16 +225,17 @@ class Directory implements RemoteStore {
       return await call
     } catch (error) {
       if (isAbsence(error)) {
-        // The same error comes of a root that has been unmounted.
-        await this.#lookAtRoot()
-        throw this.#gone(key)
+        throw await this.#absent(key)
       }
       const message = `Cannot read ${JSON.stringify(key)} in ${this}: ${reasonOf(error)}`
       throw new RemoteError('unreachable', message, { cause: error, delivered })
     }
   }
 
-  #gone(key: string): RemoteError {
+  /** Nothing is gone from a root that is: a mount point without its disk is missing or empty. */
+  async #absent(key: string): Promise<RemoteError> {
+    const { base } = await this.#lookAtRoot()
+    if (await isEmpty(base)) return this.#unreachable('it is empty, as without its disk')
     return new RemoteError('gone', `No file ${JSON.stringify(key)} in ${this}`)
   }
 
@@ -248,6 +249,15 @@ class Directory implements RemoteStore {
       cause,
       hint: 'Check that the path is right, that its disk is mounted, and that this user may read it',
     })
+  }
+}
+
+async function isEmpty(path: string): Promise<boolean> {
+  const directory = await opendir(bytesOf(path))
+  try {
+    return (await directory.read()) === null
+  } finally {
+    await directory.close()
   }
 }
 
