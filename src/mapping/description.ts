@@ -4,7 +4,7 @@
  */
 import { randomUUID } from 'node:crypto'
 import { existsSync } from 'node:fs'
-import { mkdir, open, readFile, rename } from 'node:fs/promises'
+import { mkdir, open, readFile, rename, rm } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { KeepgwError, messageOf } from '../errors.ts'
 import type { RemoteSpec } from '../remote/remote.ts'
@@ -51,7 +51,7 @@ export async function findDescription(mappings: string): Promise<MappingDescript
     return await readDescription(mappings)
   } catch (error) {
     const cause = error instanceof Error ? (error.cause as NodeJS.ErrnoException) : undefined
-    if (cause?.code === 'ENOENT') return undefined
+    if (cause?.code === 'ENOENT' || cause?.code === 'ENOTDIR') return undefined
     throw error
   }
 }
@@ -74,6 +74,7 @@ export async function writeDescription(
     }
     await rename(beside, join(dir, 'remote.json'))
   } catch (error) {
+    await rm(beside, { force: true }).catch(() => {})
     throw new KeepgwError(`cannot write the mapping ${mappings}: ${messageOf(error)}`, {
       cause: error,
       hint: 'Name a directory that you may write to with --mappings DIR',

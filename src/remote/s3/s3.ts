@@ -7,6 +7,7 @@ import type { Readable } from 'node:stream'
 import {
   GetObjectCommand,
   type GetObjectCommandOutput,
+  HeadBucketCommand,
   HeadObjectCommand,
   type HeadObjectCommandOutput,
   type S3Client,
@@ -113,7 +114,26 @@ class S3Store implements RemoteStore {
     try {
       return await this.#client.send(command, signal ? { abortSignal: signal } : {})
     } catch (error) {
-      throw readError(error, this.#name(key))
+      const failure = readError(error, this.#name(key))
+      if (failure instanceof RemoteError && failure.failure === 'gone') {
+        await this.#assertBucket(signal)
+      }
+      throw failure
+    }
+  }
+
+  /**
+   * Some stores say NoSuchKey of a bucket that is not there at all (SeaweedFS 4.48 does to a GET
+   * with If-Match). Who may not ask learns nothing, and the answer for the key has to do.
+   */
+  async #assertBucket(signal?: AbortSignal): Promise<void> {
+    const { bucket } = this.spec
+    try {
+      const command = new HeadBucketCommand({ Bucket: bucket })
+      await this.#client.send(command, signal ? { abortSignal: signal } : {})
+    } catch (error) {
+      if (statusOf(error) === 403) return
+      throw requestError(error, `bucket ${bucket}`)
     }
   }
 
