@@ -147,7 +147,7 @@ that could be reached, 4 another run holds the mapping’s lock, 130 interrupted
     this.emit(
       'repaired',
       { places: bad.length },
-      `dropped ${bad.length} places; run keepgw index to read their objects anew`,
+      `places dropped: ${bad.length}; the next keepgw index reads their objects anew`,
     )
   }
 }
@@ -174,7 +174,7 @@ class Tally {
 
   describe(): string {
     const { blocks, good, bad, unreachable, badPlaces } = this.summary()
-    return `${blocks} blocks: ${good} good, ${bad} without a good place, ${unreachable} not reachable; ${badPlaces} bad places`
+    return `blocks: ${blocks} verified, ${good} good, ${bad} without a good place, ${unreachable} not reachable; bad places: ${badPlaces}`
   }
 
   exitCode(): ExitCode {
