@@ -172,7 +172,7 @@ async function main(keep: boolean): Promise<void> {
   const stop = Promise.withResolvers<never>()
   stop.promise.catch(() => {})
   const onSignal = (signal: string) => stop.reject(new Error(`stopped by ${signal}`))
-  process.once('SIGINT', onSignal).once('SIGTERM', onSignal)
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.once(signal, onSignal)
   process.stdout.once('error', stop.reject)
   const tooLong = new Error(`not done after ${TIME_LIMIT} s`)
   const limit = setTimeout(stop.reject, TIME_LIMIT * 1000, tooLong).unref()

@@ -1,0 +1,88 @@
+/** The words of keepgw(1) that no command has. */
+
+/** A name and what it means. */
+type Meaning = [name: string, meaning: string]
+
+export const DESCRIPTION = `
+Arvados finds data by the MD5 of its blocks, and keeps those in Keep. keepgw gives it data that \
+lies in a bucket of S3, or in a directory, and leaves it there.
+
+\`keepgw index\` reads each object once and notes the MD5 of every 64 MiB of it in a mapping. \
+\`keepgw serve\` answers Keep clients from mappings: it reads the bytes from where they lie, and \
+proves them before the last one goes out. \`keepgw verify\` and \`keepgw status\` say how things are.
+
+Results go to stdout, everything else to stderr. With \`--json\`, results are lines of JSON, each \
+with a "type".`.trimStart()
+
+export const EXAMPLES = [
+  { description: 'Index a bucket', command: 'keepgw index my-bucket' },
+  {
+    description: 'Serve it to clients on this machine',
+    command: 'keepgw serve --volume s3:$HOME/.local/state/keepgw/my-bucket:my-bucket',
+  },
+  { description: 'Index a directory', command: 'keepgw index /data/lab' },
+  { description: 'See how fresh all mappings are', command: 'keepgw status' },
+]
+
+export const EXIT_CODES = `Exit codes: 0 all done, 1 failed, 2 wrong usage, 3 finished but some objects or \
+blocks could not be read, 4 another run holds the mapping’s lock, 130 interrupted.`
+
+/** Variables that no flag names as its own. */
+export const VARIABLES: Meaning[] = [
+  [
+    'KEEPGW_MAPPINGS',
+    'Directory of the mappings that `--mappings` does not name: each lies in a directory named for its bucket.',
+  ],
+  [
+    'XDG_STATE_HOME',
+    'Where `KEEPGW_MAPPINGS` is not set, mappings lie in the directory keepgw in this one. Default: ~/.local/state.',
+  ],
+  [
+    'KEEPGW_SYSTEM_ROOT_TOKEN',
+    'The token that `serve` asks for at /index and /status.json. Where it is not set, /index answers this machine alone.',
+  ],
+  [
+    'KEEPGW_MANAGEMENT_TOKEN',
+    'The token that `serve` asks for at /_health/ping and takes at /status.json. Where it is not set, /_health/ping answers nobody.',
+  ],
+  ['AWS_ENDPOINT_URL, AWS_ENDPOINT_URL_S3', 'As `--endpoint-url`, which goes before them.'],
+  ['AWS_REGION, AWS_DEFAULT_REGION', 'As `--region`, which goes before them.'],
+  [
+    'AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN',
+    'Credentials. A profile and `--credentials-file` go before them; where nothing is set, they are looked for as the AWS tools do.',
+  ],
+  ['AWS_PROFILE', 'As `--profile`, which goes before it.'],
+  [
+    'AWS_CONFIG_FILE, AWS_SHARED_CREDENTIALS_FILE',
+    'Where profiles are looked for. Default: ~/.aws/config and ~/.aws/credentials.',
+  ],
+  ['AWS_CA_BUNDLE', 'A file of the certificates (PEM) that the store’s certificate is checked by.'],
+  ['DEBUG', 'Any value: errors are followed by where they came from.'],
+]
+
+export const FILES: Meaning[] = [
+  [
+    '~/.local/state/keepgw/BUCKET/',
+    'The mapping of a bucket, unless `KEEPGW_MAPPINGS` or `--mappings` say otherwise.',
+  ],
+  [
+    'acb/acbd18db4cc2f85cedef654fccc4a4d8',
+    'In a mapping: the places of the block with this MD5. One line a place, OFFSET:LENGTH:KEY, then a tab and etag=ETAG. In keys, control characters, % and bytes that are not UTF-8 stand as %XX.',
+  ],
+  [
+    '.keepgw/remote.json',
+    'In a mapping: the bucket or directory that it is of, and how to get there.',
+  ],
+  [
+    '.keepgw/catalog/',
+    'In a mapping: what the last index run saw of each object, and the lock. It must be on a local disk.',
+  ],
+]
+
+export const SIGNALS: Meaning[] = [
+  [
+    'SIGINT, SIGTERM',
+    'Ends the work in good order: an index run records what it has read, a server sends the answers that are under way. A second one ends it at once.',
+  ],
+  ['SIGUSR1', '`keepgw index` prints how far it is.'],
+]
