@@ -23,7 +23,9 @@ under way are out; a second one ends it at once.
 
 Tokens come from the environment only. KEEPGW_SYSTEM_ROOT_TOKEN is asked for by /index and \
 /status.json (without it they answer this machine alone), KEEPGW_MANAGEMENT_TOKEN by /_health/ping \
-and /status.json.`
+and /status.json.
+
+Exit codes: 0 ended by a signal, 1 failed, 2 usage, 130 ended by a second signal.`
 
   static override examples = [
     {

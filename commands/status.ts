@@ -10,9 +10,11 @@ import { formatSpec, parseBucket } from '../src/remote/spec.ts'
 export default class Status extends KeepgwCommand {
   static override summary = 'Say what a mapping holds, and how fresh it is.'
   static override description =
-    `Prints how many objects, segments and bytes are indexed, how much of that is there twice, and how
-the last index run ended. With --lost it names the blocks that have no place left, and the keys
-they had: collections that use these blocks are broken.`
+    `Prints how many objects, segments and bytes are indexed, how much of that is there twice, and how \
+the last index run ended. With --lost it names the blocks that have no place left, and the keys they \
+had: collections that use these blocks are broken.
+
+Exit codes: 0 all done, 1 failed, 2 usage.`
   static override examples = [
     {
       description: 'See how fresh a bucket’s mapping is',

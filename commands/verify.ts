@@ -9,19 +9,19 @@ import { formatPlace } from '../src/mapping/place-line.ts'
 import { MappingTree } from '../src/mapping/tree.ts'
 import { formatSpec } from '../src/remote/spec.ts'
 import { type BadPlace, dropPlaces, provenBad } from '../src/verifier/repair.ts'
-import { type BlockReport, verifyBlocks } from '../src/verifier/verify.ts'
+import { type BlockReport, isGood, verifyBlocks } from '../src/verifier/verify.ts'
 
 const HASH = /^[0-9a-f]{32}$/
 
 export default class Verify extends KeepgwCommand {
   static override summary = 'Read the places of blocks, and say which still hold them.'
   static override description =
-    `Says of each place: ok, changed (another object by now), gone, corrupt (the same object with wrong
-bytes) or unreachable (proves nothing). With --repair, places that are proven bad are dropped and
-the next index reads their objects anew.
+    `Says of each place: ok, changed (another object by now), gone, corrupt (the same object with wrong \
+bytes) or unreachable (proves nothing). With --repair, places that are proven bad are dropped and the \
+next index reads their objects anew.
 
-Exit codes: 0 every block has a good place, 1 some block has none, 2 usage, 3 some block has none
-that could be reached, 4 another run holds the mapping’s lock, 130 interrupted.`
+Exit codes: 0 every block has a good place, 1 some block has none, 2 usage, 3 some block has none that \
+could be reached, 4 another run holds the mapping’s lock, 130 interrupted.`
   static override examples = [
     {
       description: 'Verify one block of a bucket',
@@ -43,6 +43,7 @@ that could be reached, 4 another run holds the mapping’s lock, 130 interrupted
   }
   static override flags = {
     bucket: Flags.string({
+      helpValue: 'BUCKET',
       description:
         'the bucket or directory, as it was given to index; not needed where there is one mapping',
     }),
@@ -70,6 +71,7 @@ that could be reached, 4 another run holds the mapping’s lock, 130 interrupted
       description: 'with --repair: take the lock from a run that cannot be alive any more',
     }),
     concurrency: Flags.integer({
+      helpValue: 'N',
       env: 'KEEPGW_CONCURRENCY',
       min: 1,
       max: 1024,
@@ -115,8 +117,12 @@ that could be reached, 4 another run holds the mapping’s lock, 130 interrupted
     process.exitCode = tally.exitCode()
   }
 
-  #print({ hash, places }: BlockReport): void {
-    if (places.length === 0) this.emit('block', { hash, known: false }, `${hash} unknown`)
+  #print(block: BlockReport): void {
+    const { hash, places } = block
+    if (places.length === 0) {
+      const known = isGood(block)
+      this.emit('block', { hash, known }, `${hash} ${known ? 'ok (the empty block)' : 'unknown'}`)
+    }
     for (const { place, verdict, reason } of places) {
       const why = reason === undefined ? '' : `\t# ${reason}`
       this.emit(
@@ -162,7 +168,7 @@ class Tally {
   add(block: BlockReport): void {
     this.#blocks += 1
     this.bad.push(...provenBad(block))
-    if (block.places.some(({ verdict }) => verdict === 'ok')) this.#good += 1
+    if (isGood(block)) this.#good += 1
     else if (block.places.some(({ verdict }) => verdict === 'unreachable')) this.#doubtful += 1
   }
 

@@ -9,7 +9,7 @@ export const mappingFlags = {
   mappings: Flags.string({
     helpValue: 'DIR',
     description:
-      'directory of the mapping tree itself; default: a directory named for the bucket in $KEEPGW_MAPPINGS, or in ~/.local/state/keepgw',
+      'directory of the mapping tree itself; default: a directory named for the bucket, in that of KEEPGW_MAPPINGS or in ~/.local/state/keepgw',
   }),
 }
 
@@ -22,6 +22,7 @@ export const remoteFlags = {
       'the S3 service, where it is not Amazon’s; also AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL',
   }),
   region: Flags.string({
+    helpValue: 'REGION',
     env: 'KEEPGW_REGION',
     description: 'the bucket’s region; also AWS_REGION, AWS_DEFAULT_REGION',
   }),
@@ -31,6 +32,7 @@ export const remoteFlags = {
       'put the bucket’s name into the path, not the host; on by default with --endpoint-url',
   }),
   profile: Flags.string({
+    helpValue: 'NAME',
     env: 'KEEPGW_PROFILE',
     description: 'profile of the AWS configuration to take credentials from; also AWS_PROFILE',
   }),
@@ -143,12 +145,18 @@ export function asKeepgwError(thrown: Error, command?: string): KeepgwError | un
   const oclif = thrown as { code?: string; oclif?: { exit?: number } }
   if (oclif.code === 'EEXIT') return undefined
   if (oclif.oclif?.exit === ExitCode.usage) {
-    // oclif adds a line about --help, and its usage errors may take several.
-    const [first = '', ...more] = thrown.message.split('\n').filter((line) => !/--help/.test(line))
-    return new UsageError([first.trim(), ...more.map((line) => line.trim())].join(' ').trim(), {
+    return new UsageError(oneLine(thrown.message), {
       cause: thrown,
       hint: `See: keepgw ${command ? `${command} ` : ''}--help`,
     })
   }
   return new KeepgwError(messageOf(thrown), { cause: thrown })
+}
+
+/** oclif's usage errors take several lines, one of them about --help. */
+function oneLine(message: string): string {
+  const lines = message.split('\n').map((line) => line.trim())
+  const telling = lines.filter((line) => line !== '' && !/--help|^The following error/.test(line))
+  // What oclif could not make a command of, it joins with colons.
+  return telling.join(' ').replace(/^command ([^:\s]+)(:\S*)? not found/, 'there is no command $1')
 }

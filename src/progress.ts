@@ -14,7 +14,8 @@ export class Progress {
   constructor(describe: () => string, options: { quiet: boolean }) {
     this.#describe = describe
     process.on('SIGUSR1', this.#onSignal)
-    if (options.quiet || !process.stderr.isTTY) return
+    // A terminal may say that it is 0 columns wide; ora would divide by that.
+    if (options.quiet || !process.stderr.isTTY || !(process.stderr.columns > 0)) return
     // Reading stdin raw would delay Ctrl-C.
     this.#spinner = ora({ stream: process.stderr, discardStdin: false, text: describe() }).start()
     this.#timer = setInterval(() => {

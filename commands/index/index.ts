@@ -7,7 +7,7 @@ import {
   remoteOf,
 } from '../../src/command.ts'
 import { mappingsDir } from '../../src/config.ts'
-import { ExitCode } from '../../src/errors.ts'
+import { ExitCode, UsageError } from '../../src/errors.ts'
 import { makeScope } from '../../src/indexer/filter.ts'
 import { type IndexCounts, indexRemote } from '../../src/indexer/index-run.ts'
 import { formatBytes, formatSeconds, Progress } from '../../src/progress.ts'
@@ -18,12 +18,12 @@ const NAMED = 20
 export default class Index extends KeepgwCommand {
   static override summary = 'Learn the hashes of a bucket’s objects.'
   static override description =
-    `Walks the bucket, reads what is new or has changed, and records where each 64 MiB block lies
-in the mapping tree. Run it from cron: what has not changed is not read again. A run that is
-stopped or killed has kept what it had done.
+    `Walks the bucket, reads what is new or has changed, and records where each 64 MiB block lies in \
+the mapping tree. Run it from cron: what has not changed is not read again. A run that is stopped or \
+killed has kept what it had done. SIGUSR1 makes it say where it stands.
 
-Exit codes: 0 all done, 1 failed, 2 usage, 3 some objects could not be read, 4 another run holds
-the mapping’s lock, 130 interrupted.`
+Exit codes: 0 all done, 1 failed, 2 usage, 3 some objects could not be read, 4 another run holds the \
+mapping’s lock, 130 interrupted.`
   static override examples = [
     {
       description: 'Index a bucket of Amazon’s, with the credentials that the AWS tools use',
@@ -38,13 +38,13 @@ the mapping’s lock, 130 interrupted.`
   static override args = {
     bucket: Args.string({
       name: 'BUCKET',
-      required: true,
       description: 'NAME, s3://NAME[/PREFIX], ./DIR, /DIR or file:///DIR',
     }),
   }
   static override flags = {
     ...mappingFlags,
     prefix: Flags.string({
+      helpValue: 'PREFIX',
       multiple: true,
       multipleNonGreedy: true,
       description: 'only keys that start with this; may be given more than once',
@@ -63,6 +63,7 @@ the mapping’s lock, 130 interrupted.`
       description: 'leave out keys that match, whatever --include says',
     }),
     concurrency: Flags.integer({
+      helpValue: 'N',
       env: 'KEEPGW_CONCURRENCY',
       min: 1,
       max: 1024,
@@ -92,6 +93,9 @@ the mapping’s lock, 130 interrupted.`
   override async run(): Promise<void> {
     const { args, flags } = await this.parse(Index)
     this.useJson(flags.json)
+    if (args.bucket === undefined) {
+      throw new UsageError('name the BUCKET to index', { hint: 'See: keepgw index --help' })
+    }
     const remote = remoteOf(args.bucket, flags)
     const started = Date.now()
     const seconds = (): number => (Date.now() - started) / 1000

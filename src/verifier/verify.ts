@@ -1,6 +1,7 @@
 /** Reads the places of blocks and says which still hold them. */
 import { messageOf } from '../errors.ts'
 import type { HashPool } from '../indexer/hash-pool.ts'
+import { EMPTY_HASH } from '../keep/locator.ts'
 import type { MappingReader, Place } from '../mapping/mapping.ts'
 import { RemoteError } from '../remote/remote.ts'
 import { Slots } from '../slots.ts'
@@ -22,6 +23,11 @@ export interface BlockReport {
   hash: string
   /** None where the mapping does not know the hash. */
   places: PlaceReport[]
+}
+
+/** True where some place holds the block. Every keep service knows the empty block without one. */
+export function isGood({ hash, places }: BlockReport): boolean {
+  return hash === EMPTY_HASH || places.some(({ verdict }) => verdict === 'ok')
 }
 
 export interface VerifyOptions {
