@@ -2,6 +2,7 @@
 import { availableParallelism } from 'node:os'
 import { extname } from 'node:path'
 import { Worker } from 'node:worker_threads'
+import { KeepgwError } from '../errors.ts'
 import type { OpenOptions } from '../remote/open.ts'
 import {
   type ReadRequest,
@@ -35,6 +36,8 @@ interface Pending {
 
 interface Thread {
   worker: Worker
+  /** Why it takes no segments any more: what is posted to it then is never answered. */
+  ended?: Error
   pending: Map<number, Pending>
 }
 
@@ -59,6 +62,7 @@ export class HashPool {
     const id = this.#nextId++
     const thread = this.#threads.reduce((a, b) => (b.pending.size < a.pending.size ? b : a))
     return new Promise((resolve, reject) => {
+      if (thread.ended !== undefined) throw thread.ended
       thread.pending.set(id, { resolve, reject })
       thread.worker.postMessage({ id, request } satisfies HashTask)
     })
@@ -73,7 +77,9 @@ export class HashPool {
 function startThread(setup: WorkerSetup): Thread {
   const worker = new Worker(WORKER, { workerData: setup })
   const pending = new Map<number, Pending>()
+  const thread: Thread = { worker, pending }
   const failAll = (error: Error): void => {
+    thread.ended ??= error
     for (const { reject } of pending.values()) reject(error)
     pending.clear()
   }
@@ -84,8 +90,8 @@ function startThread(setup: WorkerSetup): Thread {
     else waiting?.reject(answerError(failure))
   })
   worker.on('error', failAll)
-  worker.on('exit', () => failAll(new Error('a hashing thread has ended')))
-  return { worker, pending }
+  worker.on('exit', () => failAll(new KeepgwError('a hashing thread has ended')))
+  return thread
 }
 
 function answerError({ failure, message, hint }: NonNullable<HashAnswer['failure']>): RemoteError {

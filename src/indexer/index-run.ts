@@ -211,8 +211,8 @@ class IndexRun {
     try {
       for await (const page of this.#walk()) {
         for (const task of page.tasks) {
-          await open.take()
           this.#stop.signal.throwIfAborted()
+          await open.take()
           const { result } = await reader.start(task.object)
           void this.#settle(task, result, writer).finally(() => open.free())
         }
@@ -274,7 +274,9 @@ class IndexRun {
   }
 
   #fail(error: unknown): void {
-    this.#failure ??= error
+    // What stopped the run comes first: the errors of what was then cut off are not its cause.
+    const { aborted, reason } = this.#stop.signal
+    this.#failure ??= aborted ? reason : error
     this.#stop.abort(error)
   }
 

@@ -85,6 +85,7 @@ export class ObjectReader {
       if (this.#distrusted || again === undefined || !isSame(again, object)) return
       this.#distrusted = true
       this.#pool = this.#options.distrustIfMatch()
+      await this.#pool
     }
   }
 
@@ -94,8 +95,12 @@ export class ObjectReader {
     const reads: Promise<void>[] = []
     let failed = false
     const schedule = async (): Promise<void> => {
-      for (let segment = 0; segment * HASH_BYTES < hashes.length && !failed; segment++) {
+      for (let segment = 0; segment * HASH_BYTES < hashes.length; segment++) {
         await slots.take()
+        if (failed) {
+          slots.free()
+          return
+        }
         const read = this.#readSegment(object, segment, hashes).finally(() => slots.free())
         read.catch(() => {
           failed = true

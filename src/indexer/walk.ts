@@ -3,7 +3,7 @@
  * pass in constant memory tells new, changed, unchanged and vanished objects apart. Where a store
  * lists out of order, the stray keys are looked up one by one, and the result is the same.
  */
-import type { Catalog } from '../mapping/catalog.ts'
+import { type Catalog, fitsCatalog, MAX_KEY } from '../mapping/catalog.ts'
 import { type CatalogRecord, isDamaged } from '../mapping/record.ts'
 import { compareKeys } from '../remote/key.ts'
 import type { RemoteObject, RemoteStore, Unlisted } from '../remote/remote.ts'
@@ -26,9 +26,6 @@ export interface WalkPage {
 
 type Entry = { key: string; record: CatalogRecord }
 
-/** Notes to the disk that are waited for together. */
-const NOTES_AT_ONCE = 1000
-
 /**
  * Yields what is to be done, page by page. When it has come to its end, catalog.unseen() has the
  * keys of the catalog that the scope covers and the listing did not show. Throws RemoteError where
@@ -45,9 +42,19 @@ export async function* walk(
     const known = new KnownKeys(catalog, scope, prefix)
     let last: string | undefined
     for await (const listed of remote.list({ prefix, signal })) {
-      const page: WalkPage = { tasks: [], unchanged: 0, archived: 0, unlisted: listed.unlisted }
+      const page: WalkPage = {
+        tasks: [],
+        unchanged: 0,
+        archived: 0,
+        unlisted: [...listed.unlisted],
+      }
       for (const object of listed.objects) {
         if (!scope.matches(object.key)) continue
+        if (!fitsCatalog(object.key)) {
+          const reason = `longer than ${MAX_KEY} bytes: ${JSON.stringify(object.key)}`
+          page.unlisted.push({ key: object.key, reason })
+          continue
+        }
         const order = last === undefined ? 1 : compareKeys(object.key, last)
         if (order === 0) continue
         const before = order > 0 ? await known.upTo(object.key) : await known.lookUp(object.key)
@@ -76,7 +83,6 @@ class KnownKeys {
   readonly #entries: Iterator<Entry>
   readonly #matches: (key: string) => boolean
   #next: Entry | undefined
-  #notes: Promise<boolean>[] = []
 
   constructor(catalog: Catalog, scope: Scope, prefix: string) {
     this.#catalog = catalog
@@ -103,25 +109,18 @@ class KnownKeys {
   /** Returns the record of a key that the listing shows after a later one. */
   async lookUp(key: string): Promise<CatalogRecord | undefined> {
     const record = this.#catalog.get(key)
-    if (record !== undefined) await this.#note(this.#catalog.noteSeen(key))
+    if (record !== undefined) await this.#catalog.noteSeen(key)
     return record
   }
 
   async end(): Promise<void> {
     while (this.#next !== undefined) await this.#passBy()
-    await Promise.all(this.#notes)
   }
 
   async #passBy(): Promise<void> {
     const { key } = this.#next!
     this.#advance()
-    await this.#note(this.#catalog.noteUnseen(key))
-  }
-
-  async #note(written: Promise<boolean>): Promise<void> {
-    if (this.#notes.push(written) < NOTES_AT_ONCE) return
-    await Promise.all(this.#notes)
-    this.#notes = []
+    await this.#catalog.noteUnseen(key)
   }
 
   #advance(): void {

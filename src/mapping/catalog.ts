@@ -1,10 +1,14 @@
 /**
  * The catalog: what the last index run saw of each object, in the order of the keys' bytes, in an
  * LMDB environment below MAPPINGS/.keepgw/catalog. One process writes (it holds the lock of
- * lock.ts), any number read. Its transactions are on disk when their promise resolves.
+ * lock.ts), any number read. A transaction is all or nothing, and on disk when its promise resolves.
+ * They run synchronously: of an asynchronous one that cannot be committed (a full disk) lmdb leaves
+ * promises behind that nobody can handle, which would end the process; and it keeps what was written
+ * before a throw.
  */
 import { existsSync, mkdirSync, statfsSync } from 'node:fs'
 import { join } from 'node:path'
+import { setImmediate } from 'node:timers/promises'
 import { type Database, open, type RootDatabase } from 'lmdb'
 import { ExitCode, KeepgwError, messageOf } from '../errors.ts'
 import { keyFromBytes, keyToBytes } from '../remote/key.ts'
@@ -91,20 +95,31 @@ const NETWORK_FILE_SYSTEMS = new Map([
 const NO_STATS: CatalogStats = { objects: 0, segments: 0, bytes: 0, blocks: 0, blockBytes: 0 }
 /** A page of the walk: long enough to be cheap, short enough to pin no old pages while it is used. */
 const WALK_PAGE = 1000
+/**
+ * Kept free, more than a batch can need: on a disk that is full, lmdb writes over the end of a buffer
+ * of its own, and the process dies.
+ */
+const SPARE_BYTES = 8 * 1024 * 1024
+/** Notes of unseen keys that are written together. */
+const NOTES_AT_ONCE = 4096
 
 type Bytes = Database<Buffer, Buffer>
 type Json = Database<unknown, string>
 
 export class Catalog {
+  readonly #dir: string
   readonly #root: RootDatabase
   readonly #objects: Bytes
   readonly #meta: Json
   readonly #lost: Json
   /** Keys of the catalog that the listing under way has not shown (yet). */
   readonly #unseen: Bytes
+  /** Notes that are not in that table yet: true for an unseen key, false for one seen after all. */
+  readonly #notes = new Map<string, boolean>()
 
-  private constructor(root: RootDatabase) {
+  private constructor(dir: string, root: RootDatabase) {
     const bytes = { encoding: 'binary', keyEncoding: 'binary' } as const
+    this.#dir = dir
     this.#root = root
     this.#objects = root.openDB({ name: 'objects', ...bytes })
     this.#unseen = root.openDB({ name: 'unseen', ...bytes })
@@ -119,8 +134,9 @@ export class Catalog {
     try {
       if (!readOnly && !existsSync(dir)) mkdirSync(dir)
       refuseNetworkFileSystem(dir)
-      // Without overlapping syncs, a transaction's promise means that it is on disk.
-      return new Catalog(open({ path: dir, readOnly, overlappingSync: false, maxDbs: 8 }))
+      if (!readOnly) refuseFullDisk(dir)
+      // Without overlapping syncs, a transaction that has ended is on disk.
+      return new Catalog(dir, open({ path: dir, readOnly, overlappingSync: false, maxDbs: 8 }))
     } catch (error) {
       if (error instanceof KeepgwError) throw error
       throw new KeepgwError(`cannot open the catalog ${dir}: ${messageOf(error)}`, {
@@ -135,6 +151,7 @@ export class Catalog {
   }
 
   get(key: string): CatalogRecord | undefined {
+    if (!fitsCatalog(key)) return undefined
     const bytes = this.#objects.get(keyToBytes(key))
     return bytes === undefined ? undefined : decodeRecord(bytes)
   }
@@ -145,17 +162,8 @@ export class Catalog {
    */
   *entries(prefix = '', from = prefix): Iterable<{ key: string; record: CatalogRecord }> {
     const end = afterPrefix(keyToBytes(prefix))
-    let start = keyToBytes(from)
-    let exclusive = false
-    for (;;) {
-      const range = { start, exclusiveStart: exclusive, limit: WALK_PAGE }
-      const page = [...this.#objects.getRange(end === undefined ? range : { ...range, end })]
-      for (const { key, value } of page) {
-        yield { key: keyFromBytes(key), record: decodeRecord(value) }
-      }
-      if (page.length < WALK_PAGE) return
-      start = page[page.length - 1]!.key
-      exclusive = true
+    for (const { key, value } of paged(this.#objects, keyToBytes(from), end)) {
+      yield { key: keyFromBytes(key), record: decodeRecord(value) }
     }
   }
 
@@ -168,7 +176,7 @@ export class Catalog {
   }
 
   async reportRun(report: RunReport): Promise<void> {
-    await this.#meta.put('lastRun', report)
+    this.#transact(() => this.#meta.put('lastRun', report))
   }
 
   isLost(hash: string): boolean {
@@ -190,7 +198,7 @@ export class Catalog {
 
   /** Says what is about to be done to the tree. Throws where the lock is not `lockId`'s any more. */
   async begin(intent: Intent, lockId: string): Promise<void> {
-    await this.#root.transaction(() => {
+    this.#transact(() => {
       this.#assertLocked(lockId)
       this.#meta.put('intent', encodeIntent(intent))
     })
@@ -198,7 +206,7 @@ export class Catalog {
 
   /** Applies a batch whose lines are in the tree and on disk, and forgets its intent: all or nothing. */
   async finish(intent: Intent, lockId: string): Promise<void> {
-    await this.#root.transaction(() => {
+    this.#transact(() => {
       this.#assertLocked(lockId)
       for (const { key, after } of intent.changes) {
         if (after === null) this.#objects.remove(keyToBytes(key))
@@ -213,36 +221,34 @@ export class Catalog {
 
   /** Forgets which keys the last listing did not show. */
   async clearUnseen(): Promise<void> {
-    await this.#unseen.clearAsync()
+    this.#notes.clear()
+    this.#transact(() => this.#unseen.clearSync())
   }
 
   /** Notes that the listing has passed a key of the catalog by. Kept on disk, as it may be all keys. */
-  noteUnseen(key: string): Promise<boolean> {
-    return this.#unseen.put(keyToBytes(key), Buffer.alloc(0))
+  async noteUnseen(key: string): Promise<void> {
+    await this.#note(key, true)
   }
 
   /** Takes that back: the listing showed it out of order. */
-  noteSeen(key: string): Promise<boolean> {
-    return this.#unseen.remove(keyToBytes(key))
+  async noteSeen(key: string): Promise<void> {
+    await this.#note(key, false)
   }
 
-  /** Yields the keys that were noted as unseen, in order. */
+  /** Yields the keys that are noted as unseen, in order. Holds no snapshot, as entries(). */
   *unseen(): Iterable<string> {
-    for (const key of this.#unseen.getKeys()) yield keyFromBytes(key)
-  }
-
-  unseenCount(): number {
-    return this.#unseen.getKeysCount()
+    this.#writeNotes()
+    for (const { key } of paged(this.#unseen, Buffer.alloc(0), undefined)) yield keyFromBytes(key)
   }
 
   /**
    * Changes the lock's record in one transaction: `update` gets the stored one and returns the one
-   * to store, or undefined for none. Resolves to what `update` returned.
+   * to store, or undefined for none. Throws what `update` throws; then nothing has changed.
    */
   async updateLock(
     update: (stored: LockRecord | undefined) => LockRecord | undefined,
   ): Promise<void> {
-    await this.#root.transaction(() => {
+    this.#transact(() => {
       const record = update(this.lockRecord())
       if (record === undefined) this.#meta.remove('lock')
       else this.#meta.put('lock', record)
@@ -251,6 +257,41 @@ export class Catalog {
 
   lockRecord(): LockRecord | undefined {
     return this.#meta.get('lock') as LockRecord | undefined
+  }
+
+  async #note(key: string, unseen: boolean): Promise<void> {
+    this.#notes.set(key, unseen)
+    if (this.#notes.size < NOTES_AT_ONCE) return
+    this.#writeNotes()
+    // A bucket's worth of notes must not keep signals and timers waiting.
+    await setImmediate()
+  }
+
+  #writeNotes(): void {
+    if (this.#notes.size === 0) return
+    this.#transact(() => {
+      for (const [key, unseen] of this.#notes) {
+        if (unseen) this.#unseen.put(keyToBytes(key), Buffer.alloc(0))
+        else this.#unseen.remove(keyToBytes(key))
+      }
+    })
+    this.#notes.clear()
+  }
+
+  #transact(work: () => void): void {
+    refuseFullDisk(this.#dir)
+    try {
+      this.#root.transactionSync(() => {
+        // What lmdb's writes return looks like a promise, and would put the commit off.
+        work()
+      })
+    } catch (error) {
+      if (error instanceof KeepgwError) throw error
+      throw new KeepgwError(`cannot write to the catalog ${this.#dir}: ${messageOf(error)}`, {
+        cause: error,
+        hint: 'Check its disk, then run again: what was recorded so far is kept',
+      })
+    }
   }
 
   #assertLocked(lockId: string): void {
@@ -262,11 +303,44 @@ export class Catalog {
   }
 }
 
+/** Returns whether the catalog can hold a key. */
+export function fitsCatalog(key: string): boolean {
+  // A UTF-16 unit is at most three bytes.
+  return key.length * 3 <= MAX_KEY || keyToBytes(key).length <= MAX_KEY
+}
+
+/** Yields a table's entries from `start` on, a page at a time: no snapshot is held in between. */
+function* paged(
+  table: Bytes,
+  start: Buffer,
+  end: Buffer | undefined,
+): Iterable<{ key: Buffer; value: Buffer }> {
+  if (start.length > MAX_KEY) return
+  let from = start
+  let exclusiveStart = false
+  for (;;) {
+    const range = { start: from, exclusiveStart, limit: WALK_PAGE }
+    const page = [...table.getRange(end === undefined ? range : { ...range, end })]
+    yield* page
+    if (page.length < WALK_PAGE) return
+    from = page[page.length - 1]!.key
+    exclusiveStart = true
+  }
+}
+
 function refuseNetworkFileSystem(dir: string): void {
   const name = NETWORK_FILE_SYSTEMS.get(statfsSync(dir).type)
   if (name === undefined) return
   throw new KeepgwError(`the catalog cannot lie on ${name}: ${dir}`, {
     hint: 'It needs a local disk: name one with --mappings DIR, and copy the tree from there',
+  })
+}
+
+function refuseFullDisk(dir: string): void {
+  const { bavail, bsize } = statfsSync(dir)
+  if (bavail * bsize >= SPARE_BYTES) return
+  throw new KeepgwError(`the disk of ${dir} is full: ${bavail * bsize} bytes left`, {
+    hint: 'Free some space there, then run again: what was recorded so far is kept',
   })
 }
 

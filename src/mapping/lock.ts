@@ -59,7 +59,9 @@ export function isProvenDead(held: LockRecord): boolean {
   if (held.bootId !== here.bootId) return here.bootId !== ''
   // In another container the same number is another process.
   if (held.pidNamespace !== here.pidNamespace || here.pidNamespace === '') return false
-  return processStart(held.pid) !== held.processStart
+  const start = processStart(held.pid)
+  // A /proc mounted with hidepid shows no other user's process: its number still answers.
+  return start === undefined ? !isTaken(held.pid) : start !== held.processStart
 }
 
 async function heartbeat(catalog: Catalog, own: LockRecord): Promise<void> {
@@ -101,6 +103,15 @@ function processStart(pid: number): string | undefined {
   const stat = orEmpty(() => readFileSync(`/proc/${pid}/stat`, 'utf8'))
   // The command in field 2 may hold spaces and parentheses.
   return stat === '' ? undefined : stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19]
+}
+
+/** False where the kernel has no process of this number. */
+function isTaken(pid: number): boolean {
+  try {
+    return process.kill(pid, 0)
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code !== 'ESRCH'
+  }
 }
 
 function firstLine(file: string): string {

@@ -1,9 +1,17 @@
 /** A mapping opened for writing: described, locked, and mended after a crash. */
+import { existsSync } from 'node:fs'
+import { readdir } from 'node:fs/promises'
+import { join } from 'node:path'
 import { UsageError } from '../errors.ts'
 import type { RemoteSpec, S3Spec } from '../remote/remote.ts'
 import { formatSpec } from '../remote/spec.ts'
 import { Catalog } from './catalog.ts'
-import { findDescription, type MappingDescription, writeDescription } from './description.ts'
+import {
+  findDescription,
+  type MappingDescription,
+  stateDir,
+  writeDescription,
+} from './description.ts'
 import { acquireLock, type MappingLock } from './lock.ts'
 import { Recorder } from './recorder.ts'
 
@@ -30,7 +38,8 @@ export async function openForWriting(
   const catalog = Catalog.open(dir)
   let lock: MappingLock | undefined
   const close = async (): Promise<void> => {
-    await lock?.release()
+    // A full disk must not hide why the run failed; the next one finds this holder dead.
+    await lock?.release().catch(() => {})
     await catalog.close()
   }
   try {
@@ -53,13 +62,28 @@ export async function settleDescription(
   dir: string,
   asked: RemoteSpec,
 ): Promise<MappingDescription> {
-  const found = await findDescription(dir)
+  let found = await findDescription(dir)
+  if (found !== undefined && (await holdsNothing(dir))) found = undefined
   if (found !== undefined) assertSame(dir, found.remote, asked)
   const remote = { ...found?.remote, ...publicPart(asked) }
   const description: MappingDescription = { version: 1, remote, ifMatch: found?.ifMatch ?? true }
-  if (JSON.stringify(found) !== JSON.stringify(description))
+  if (JSON.stringify(found) !== JSON.stringify(description)) {
     await writeDescription(dir, description)
+  }
   return description
+}
+
+/** True where no run has recorded anything: the first one may have named the wrong endpoint. */
+async function holdsNothing(dir: string): Promise<boolean> {
+  if ((await readdir(dir)).some((name) => /^[0-9a-f]{3}$/.test(name))) return false
+  if (!existsSync(join(stateDir(dir), 'catalog', 'data.mdb'))) return true
+  const catalog = Catalog.open(dir, { readOnly: true })
+  try {
+    const isTaken = catalog.lockRecord() !== undefined || catalog.intent() !== undefined
+    return !isTaken && catalog.stats().objects === 0
+  } finally {
+    await catalog.close()
+  }
 }
 
 /** Returns how to reach a described remote, with the credentials that `asked` names. */

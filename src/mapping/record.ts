@@ -1,4 +1,5 @@
 /** What the catalog knows of one object, and its compact form on disk. Pure. */
+import { KeepgwError } from '../errors.ts'
 import type { Place } from './mapping.ts'
 import { MAX_BLOCK } from './place-line.ts'
 
@@ -74,15 +75,21 @@ export function encodeRecord(record: CatalogRecord): Buffer {
   return bytes
 }
 
-/** Returns the record that the bytes hold. Throws where they cannot be one. */
+/** Returns the record that the bytes hold. Throws KeepgwError where they cannot be one. */
 export function decodeRecord(bytes: Buffer): CatalogRecord {
-  if (bytes.length < HEAD || bytes.readUInt8(0) !== FORMAT) throw new Error('not a catalog record')
+  if (bytes.length < HEAD || bytes.readUInt8(0) !== FORMAT) throw damaged('an unknown record')
   const size = bytes.readDoubleLE(1)
   const end = HEAD + bytes.readUInt16LE(17)
   const hashes = bytes.subarray(end)
   if (hashes.length !== segmentCount(size) * HASH_BYTES) {
-    throw new Error(`a catalog record of ${size} bytes with ${hashes.length} bytes of hashes`)
+    throw damaged(`a record of ${size} bytes with ${hashes.length} bytes of hashes`)
   }
   const etag = bytes.toString('utf8', HEAD, end)
   return { etag, size, lastModified: bytes.readDoubleLE(9), hashes }
+}
+
+function damaged(what: string): KeepgwError {
+  return new KeepgwError(`the catalog is damaged, or of a newer keepgw: it holds ${what}`, {
+    hint: 'Use the newest keepgw, restore the mapping from a backup, or index into a new one',
+  })
 }

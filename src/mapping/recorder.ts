@@ -8,7 +8,15 @@
 import { statfs } from 'node:fs/promises'
 import { setImmediate } from 'node:timers/promises'
 import { KeepgwError, messageOf } from '../errors.ts'
-import type { Catalog, CatalogStats, Change, Intent, LostBlock } from './catalog.ts'
+import {
+  type Catalog,
+  type CatalogStats,
+  type Change,
+  fitsCatalog,
+  type Intent,
+  type LostBlock,
+  MAX_KEY,
+} from './catalog.ts'
 import type { Place } from './mapping.ts'
 import {
   type CatalogRecord,
@@ -59,12 +67,15 @@ export class Recorder {
   }
 
   /**
-   * Records the changes: all of them, or (after a crash) none until recover() is called. Throws
-   * KeepgwError for a full or unwritable disk.
+   * Records the changes: all of them, or (after a crash) none until recover() is called. Of several
+   * changes to one object the last counts. Throws KeepgwError for a full or unwritable disk.
    */
-  async record(changes: Change[]): Promise<void> {
-    if (changes.length === 0) return
+  async record(requested: Change[]): Promise<void> {
+    if (requested.length === 0) return
+    // What failed before must not be forgotten for what comes now.
+    await this.recover()
     await this.#writing(async () => {
+      const changes = this.#settled(requested)
       const byHash = changesByHash(changes)
       const plans = await this.#plan(byHash)
       await this.#checkSpace(plans.values())
@@ -87,6 +98,18 @@ export class Recorder {
         written.push(plan.file)
       }
       if (written.length > 0) await syncTree(this.#mappings, written)
+    })
+  }
+
+  /**
+   * A listing may show an object twice, so that it is read twice at once: what an object was before
+   * is therefore what the catalog says now, whatever it said when the reading began.
+   */
+  #settled(changes: Change[]): Change[] {
+    const last = new Map(changes.map(({ key, after }) => [key, after]))
+    return Array.from(last, ([key, after]) => {
+      if (!fitsCatalog(key)) throw new KeepgwError(`a key is longer than ${MAX_KEY} bytes: ${key}`)
+      return { key, before: this.#catalog.get(key) ?? null, after }
     })
   }
 

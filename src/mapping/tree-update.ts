@@ -19,7 +19,9 @@ import {
 import { dirname, join } from 'node:path'
 import type { Place } from './mapping.ts'
 import { formatPlace, parsePlace } from './place-line.ts'
-import { blockFile, completeLines } from './tree.ts'
+import { blockFile } from './tree.ts'
+
+const LF = 0x0a
 
 /** The places of one hash to add and to remove. A place is named by its key and offset. */
 export interface BlockChange {
@@ -54,13 +56,13 @@ export function planBlock(mappings: string, hash: string, change: BlockChange): 
 function planExisting(file: string, bytes: Buffer, change: BlockChange): BlockPlan {
   const wanted = new Map(change.add.map((place) => [placeName(place), formatPlace(place)]))
   const unwanted = new Set(change.remove.map(placeName))
-  const kept: string[] = []
-  const whole = bytes.lastIndexOf(0x0a) + 1
-  // Torn by a crash where the last line has no line feed.
-  let rewrite = whole < bytes.length
+  const kept: Buffer[] = []
+  // Torn by a crash where the last line has no line feed; an empty file is of no use.
+  let rewrite = bytes.at(-1) !== LF
   let placesBefore = false
   let placesAfter = wanted.size > 0
-  for (const line of completeLines(bytes.subarray(0, whole))) {
+  for (const bytesOfLine of completeLines(bytes)) {
+    const line = bytesOfLine.toString('utf8', 0, bytesOfLine.length - 1)
     const place = parsePlace(line)
     placesBefore ||= place !== undefined
     const name = place && placeName(place)
@@ -71,14 +73,23 @@ function planExisting(file: string, bytes: Buffer, change: BlockChange): BlockPl
       continue
     }
     placesAfter ||= place !== undefined
-    kept.push(`${line}\n`)
+    kept.push(bytesOfLine)
   }
-  const added = [...wanted.values()].map((line) => `${line}\n`)
+  const added = Buffer.from([...wanted.values()].map((line) => `${line}\n`).join(''))
   const plan = { file, placesBefore, placesAfter }
   if (!rewrite && added.length === 0) return { ...plan, action: 'none', content: '' }
-  if (!rewrite) return { ...plan, action: 'append', content: added.join('') }
-  const content = kept.concat(added).join('')
-  return { ...plan, action: content === '' ? 'unlink' : 'rewrite', content }
+  if (!rewrite) return { ...plan, action: 'append', content: added }
+  const content = Buffer.concat([...kept, added])
+  return { ...plan, action: content.length === 0 ? 'unlink' : 'rewrite', content }
+}
+
+/** Yields the lines of a file with their line feeds, as they are: bad ones must survive a rewrite. */
+function* completeLines(bytes: Buffer): Iterable<Buffer> {
+  for (let at = 0, end = 0; ; at = end) {
+    end = bytes.indexOf(LF, at) + 1
+    if (end === 0) return
+    yield bytes.subarray(at, end)
+  }
 }
 
 function placeName(place: { key: string; offset: number }): string {

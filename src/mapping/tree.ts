@@ -122,7 +122,7 @@ async function* readLines(handle: FileHandle): AsyncIterable<string> {
 }
 
 /** Returns the lines of bytes that end with a line feed (or are empty). */
-export function completeLines(bytes: Buffer): string[] {
+function completeLines(bytes: Buffer): string[] {
   if (bytes.length === 0) return []
   // Latin-1 would keep bad bytes apart, but a line that is not UTF-8 is bad anyway: U+FFFD names no
   // other object, because its ETag and MD5 are checked like those of any line.

@@ -1,0 +1,238 @@
+import assert from 'node:assert/strict'
+import { describe, it } from 'node:test'
+import { setImmediate } from 'node:timers/promises'
+import type { HashPool } from '../../src/indexer/hash-pool.ts'
+import { ObjectReader } from '../../src/indexer/object-reader.ts'
+import { MAX_BLOCK } from '../../src/mapping/place-line.ts'
+import {
+  type ReadRequest,
+  RemoteError,
+  type RemoteFailure,
+  type RemoteObject,
+  type RemoteStore,
+} from '../../src/remote/remote.ts'
+import { Slots } from '../../src/slots.ts'
+
+type Answer = Promise<Buffer> | RemoteFailure | Error
+
+const failure = (kind: RemoteFailure): RemoteError => new RemoteError(kind, `injected: ${kind}`)
+
+function object(size: number, etag = 'e1', key = 'k'): RemoteObject {
+  return { key, size, etag, lastModified: 1, archived: false }
+}
+
+/** The hash that the pools here answer for a segment. */
+function hashFor({ etag, offset }: ReadRequest): Buffer {
+  return Buffer.alloc(16, `${etag}${offset}`)
+}
+
+function poolOf(
+  answer: (request: ReadRequest) => Answer | undefined,
+): HashPool & { asked: ReadRequest[] } {
+  const asked: ReadRequest[] = []
+  const pool = {
+    asked,
+    async hash(request: ReadRequest): Promise<Buffer> {
+      asked.push(request)
+      await setImmediate()
+      const given = answer(request)
+      if (typeof given === 'string') throw failure(given)
+      if (given instanceof Error) throw given
+      return given ?? hashFor(request)
+    },
+  }
+  return pool as unknown as HashPool & { asked: ReadRequest[] }
+}
+
+function setUp(options: {
+  answer?: (request: ReadRequest) => Answer | undefined
+  stat?: () => RemoteObject | RemoteFailure
+  distrust?: () => Promise<HashPool>
+  slots?: number
+}) {
+  const pool = poolOf(options.answer ?? (() => undefined))
+  const trusting = poolOf(() => undefined)
+  const counts = { bytes: 0, stats: 0, distrusted: 0 }
+  const slots = new Slots(options.slots ?? 4)
+  const remote: Partial<RemoteStore> = {
+    async stat() {
+      counts.stats += 1
+      const found = options.stat?.() ?? 'gone'
+      if (typeof found === 'string') throw failure(found)
+      return found
+    },
+  }
+  const reader = new ObjectReader({
+    remote: remote as RemoteStore,
+    pool,
+    slots,
+    async distrustIfMatch() {
+      counts.distrusted += 1
+      return (await options.distrust?.()) ?? trusting
+    },
+    onBytes: (bytes) => {
+      counts.bytes += bytes
+    },
+  })
+  const read = async (listed: RemoteObject) => await (await reader.start(listed)).result
+  const assertSlotsFree = async (): Promise<void> => {
+    for (let i = 0; i < (options.slots ?? 4); i++) await slots.take()
+  }
+  return { reader, read, pool, trusting, counts, slots, assertSlotsFree }
+}
+
+describe('an object', () => {
+  it('is read in segments, whose hashes come in their order however they end', async () => {
+    const size = 3 * MAX_BLOCK + 5
+    const held = new Map<number, PromiseWithResolvers<Buffer>>()
+    const { reader, counts, pool, assertSlotsFree } = setUp({
+      answer: ({ offset }) => {
+        held.set(offset, Promise.withResolvers())
+        return held.get(offset)!.promise
+      },
+    })
+    const { result } = await reader.start(object(size))
+    while (held.size < 4) await setImmediate()
+    for (const request of pool.asked.toReversed())
+      held.get(request.offset)!.resolve(hashFor(request))
+    const { hashes } = (await result)!
+    assert.deepEqual(
+      pool.asked.map(({ offset, length, etag, size: whole }) => [offset, length, etag, whole]),
+      [0, 1, 2, 3].map((i) => [i * MAX_BLOCK, i === 3 ? 5 : MAX_BLOCK, 'e1', size]),
+    )
+    assert.deepEqual(hashes, Buffer.concat(pool.asked.map(hashFor)))
+    assert.equal(counts.bytes, size)
+    await assertSlotsFree()
+  })
+
+  it('that is empty is known without reading', async () => {
+    const { read, pool } = setUp({ slots: 1 })
+    assert.deepEqual(await read(object(0)), { object: object(0), hashes: Buffer.alloc(0) })
+    assert.deepEqual(pool.asked, [])
+  })
+
+  it('lets the next one start once all of its segments have slots', async () => {
+    const held = Promise.withResolvers<Buffer>()
+    const { reader, pool } = setUp({ answer: () => held.promise, slots: 2 })
+    await reader.start(object(MAX_BLOCK))
+    const second = reader.start(object(2 * MAX_BLOCK, 'e', 'second'))
+    for (let i = 0; i < 5; i++) await setImmediate()
+    assert.equal(pool.asked.length, 2)
+    held.resolve(Buffer.alloc(16, 1))
+    await (await second).result
+    assert.equal(pool.asked.length, 3)
+  })
+
+  for (const first of ['changed', 'gone'] as const) {
+    it(`that is ${first} when it is read, and there as another one, is read as that`, async () => {
+      const now = object(2 * MAX_BLOCK, 'e2')
+      const { read, counts, assertSlotsFree } = setUp({
+        answer: ({ etag }) => (etag === 'e1' ? first : undefined),
+        stat: () => now,
+      })
+      const result = (await read(object(3 * MAX_BLOCK)))!
+      assert.deepEqual(result.object, now)
+      assert.equal(result.hashes.length, 32)
+      assert.deepEqual([counts.stats, counts.distrusted], [1, 0])
+      await assertSlotsFree()
+    })
+  }
+
+  it('that changes a second time is reported', async () => {
+    const { read, assertSlotsFree } = setUp({
+      answer: () => 'changed',
+      stat: () => object(9, 'e2'),
+    })
+    await assert.rejects(read(object(9)), { failure: 'changed' })
+    await assertSlotsFree()
+  })
+
+  it('that is gone is undefined', async () => {
+    for (const answer of ['gone', 'changed'] as const) {
+      const { read, assertSlotsFree } = setUp({ answer: () => answer, stat: () => 'gone' })
+      assert.equal(await read(object(3 * MAX_BLOCK)), undefined)
+      await assertSlotsFree()
+    }
+  })
+
+  it('that cannot be reached, first or when it is looked at again, is reported', async () => {
+    const first = setUp({ answer: () => 'unreachable' })
+    await assert.rejects(first.read(object(9)), { failure: 'unreachable' })
+    assert.equal(first.counts.stats, 0)
+    const then = setUp({ answer: () => 'changed', stat: () => 'unreachable' })
+    await assert.rejects(then.read(object(9)), { failure: 'unreachable' })
+  })
+
+  it('is not read to its end once a part has failed', async () => {
+    const { read, pool, assertSlotsFree } = setUp({
+      answer: ({ offset }) => (offset === 0 ? 'unreachable' : undefined),
+      slots: 2,
+    })
+    await assert.rejects(read(object(1000 * MAX_BLOCK)), { failure: 'unreachable' })
+    assert.ok(pool.asked.length <= 3, `${pool.asked.length} segments`)
+    await assertSlotsFree()
+  })
+
+  it('may fail before anyone looks at its result', async () => {
+    const { reader } = setUp({ answer: () => new Error('a thread ended') })
+    const { result } = await reader.start(object(9))
+    for (let i = 0; i < 5; i++) await setImmediate()
+    await assert.rejects(result, /a thread ended/)
+  })
+})
+
+describe('a store that answers 412 to its own ETags', () => {
+  it('is distrusted once, and then read without If-Match', async () => {
+    const { reader, read, trusting, counts, assertSlotsFree } = setUp({
+      answer: () => 'changed',
+      stat: () => object(MAX_BLOCK + 1),
+    })
+    const many = await Promise.all([1, 2, 3].map(() => reader.start(object(MAX_BLOCK + 1))))
+    for (const { result } of many) assert.equal((await result)?.hashes.length, 32)
+    assert.equal(counts.distrusted, 1)
+    const { stats } = counts
+    await read(object(5))
+    assert.equal(counts.stats, stats)
+    assert.equal(trusting.asked.length, 7)
+    await assertSlotsFree()
+  })
+
+  it('is not, where it was the object that changed back, or changes on', async () => {
+    // The first read says changed, the look shows the listed one, and the probe is right again.
+    let reads = 0
+    const back = setUp({
+      answer: () => (reads++ === 0 ? 'changed' : undefined),
+      stat: () => object(5),
+    })
+    assert.equal((await back.read(object(5)))?.object.etag, 'e1')
+    assert.equal(back.counts.distrusted, 0)
+
+    let looks = 0
+    const on = setUp({
+      answer: () => 'changed',
+      stat: () => object(5, looks++ === 0 ? 'e1' : 'e2'),
+    })
+    await assert.rejects(on.read(object(5)), { failure: 'changed' })
+    assert.equal(on.counts.distrusted, 0)
+  })
+
+  it('ends the reading where that cannot be remembered', async () => {
+    const full = new Error('disk full')
+    const { reader, slots } = setUp({
+      answer: () => 'changed',
+      stat: () => object(5),
+      distrust: async () => {
+        // Another object's segment has the slot meanwhile.
+        await slots.take()
+        throw full
+      },
+      slots: 1,
+    })
+    const { result } = await reader.start(object(5))
+    for (let i = 0; i < 10; i++) await setImmediate()
+    slots.free()
+    await assert.rejects(result, full)
+    const later = await reader.start(object(5, 'e', 'later'))
+    await assert.rejects(later.result, full)
+  })
+})

@@ -1,0 +1,103 @@
+import assert from 'node:assert/strict'
+import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { describe, it } from 'node:test'
+import { KeepgwError, UsageError } from '../../src/errors.ts'
+import {
+  findDescription,
+  readDescription,
+  writeDescription,
+} from '../../src/mapping/description.ts'
+import { MappingUnreachable } from '../../src/mapping/mapping.ts'
+import {
+  assertSame,
+  openForWriting,
+  reach,
+  settleDescription,
+} from '../../src/mapping/open-mapping.ts'
+import type { RemoteSpec, S3Spec } from '../../src/remote/remote.ts'
+import { description, makeTree } from './fixture.ts'
+
+const bucket: S3Spec = { kind: 's3', bucket: 'b', prefix: 'p/', endpoint: 'http://s3.test' }
+
+describe('the description of a mapping', () => {
+  it('is made with its directories, and remembers no credentials', async () => {
+    await using tree = await makeTree()
+    const dir = join(tree.dir, 'made/here')
+    assert.equal(await findDescription(dir), undefined)
+    const asked = { ...bucket, profile: 'mine', credentialsFile: '/secret', region: 'r' }
+    await settleDescription(dir, asked)
+    const text = await readFile(join(dir, '.keepgw/remote.json'), 'utf8')
+    assert.doesNotMatch(text, /mine|secret/)
+    const found = await readDescription(dir)
+    assert.deepEqual(found, { version: 1, remote: { ...bucket, region: 'r' }, ifMatch: true })
+    assert.deepEqual(reach(found.remote, { ...bucket, profile: 'other' }), {
+      ...found.remote,
+      profile: 'other',
+    })
+    assert.deepEqual(await readdir(join(dir, '.keepgw')), ['remote.json'])
+  })
+
+  it('keeps what was settled, and takes on what only says how to get there', async () => {
+    await using tree = await makeTree()
+    const settled = { version: 1, remote: { ...bucket, pathStyle: true }, ifMatch: false } as const
+    await writeDescription(tree.dir, settled)
+    const { endpoint: _endpoint, ...named } = bucket
+    assert.deepEqual(await settleDescription(tree.dir, named), settled)
+    const asked: S3Spec = { ...named, region: 'r2', endpoint: 'http://s3.test/' }
+    const now = await settleDescription(tree.dir, asked)
+    assert.equal(now.ifMatch, false)
+    assert.equal((now.remote as S3Spec).region, 'r2')
+    assert.deepEqual(await readDescription(tree.dir), now)
+  })
+
+  const others: RemoteSpec[] = [
+    { ...bucket, bucket: 'c' },
+    { ...bucket, prefix: 'q/' },
+    { kind: 's3', bucket: 'b' },
+    { ...bucket, endpoint: 'http://other.test' },
+    { kind: 'directory', root: '/b' },
+  ]
+  for (const other of others) {
+    it(`is not that of ${JSON.stringify(other)}`, async () => {
+      assert.throws(() => assertSame('/m', bucket, other), UsageError)
+      await using tree = await makeTree()
+      await writeDescription(tree.dir, { version: 1, remote: bucket, ifMatch: true })
+      await assert.rejects(settleDescription(tree.dir, other), UsageError)
+      assert.deepEqual((await readDescription(tree.dir)).remote, bucket)
+    })
+  }
+
+  it('that is damaged is not taken for a new mapping’s', async () => {
+    await using tree = await makeTree()
+    await writeFile(join(tree.dir, '.keepgw/remote.json'), '')
+    await assert.rejects(settleDescription(tree.dir, bucket), MappingUnreachable)
+    assert.equal(await readFile(join(tree.dir, '.keepgw/remote.json'), 'utf8'), '')
+  })
+
+  it('that cannot be written is an error with a hint, and leaves nothing behind', async () => {
+    await using tree = await makeTree()
+    const own = join(tree.dir, '.keepgw')
+    await rm(join(own, 'remote.json'))
+    await mkdir(join(own, 'remote.json'))
+    const failed = (error: unknown) => error instanceof KeepgwError && error.hint !== undefined
+    await assert.rejects(writeDescription(tree.dir, description), failed)
+    assert.deepEqual(await readdir(own), ['remote.json'])
+    await writeFile(join(tree.dir, 'file'), '')
+    await assert.rejects(writeDescription(join(tree.dir, 'file/dir'), description), failed)
+  })
+})
+
+describe('a mapping opened for writing', () => {
+  it('is locked until it is closed, also where it cannot be opened', async () => {
+    await using tree = await makeTree()
+    const open = () => openForWriting(tree.dir, description, { command: 'test' })
+    const first = await open()
+    await assert.rejects(open(), { exitCode: 4 })
+    assert.notEqual(first.catalog.lockRecord(), undefined)
+    await first.close()
+    const second = await open()
+    assert.equal(second.recovered, 0)
+    await second.close()
+  })
+})

@@ -1,0 +1,113 @@
+import assert from 'node:assert/strict'
+import { describe, it } from 'node:test'
+import fc from 'fast-check'
+import { KeepgwError } from '../../src/errors.ts'
+import { MAX_BLOCK } from '../../src/mapping/place-line.ts'
+import {
+  type CatalogRecord,
+  decodeRecord,
+  encodeRecord,
+  isDamaged,
+  segmentCount,
+  segmentHash,
+  segmentPlace,
+  segmentRange,
+  withoutSegments,
+} from '../../src/mapping/record.ts'
+
+const TIB = 2 ** 40
+const records = fc
+  .record({
+    etag: fc.string({ unit: 'binary', maxLength: 40 }),
+    size: fc.oneof(fc.nat({ max: 10 }), fc.nat({ max: 5 * MAX_BLOCK }), fc.constant(MAX_BLOCK)),
+    lastModified: fc.integer({ min: -1, max: 2 ** 43 }),
+    seed: fc.integer({ min: 1, max: 255 }),
+  })
+  .map(({ seed, ...rest }): CatalogRecord => {
+    const hashes = Buffer.alloc(16 * segmentCount(rest.size), seed)
+    return { ...rest, hashes }
+  })
+
+describe('a catalog record', () => {
+  it('comes back as it was', () => {
+    fc.assert(
+      fc.property(records, (record) => {
+        assert.deepEqual(decodeRecord(encodeRecord(record)), record)
+      }),
+    )
+  })
+
+  it('knows the segments of the largest object of S3', () => {
+    const size = 5 * TIB
+    const count = segmentCount(size)
+    assert.equal(count, 81_920)
+    const hashes = Buffer.alloc(16 * count)
+    for (let i = 0; i < count; i++) hashes.writeUInt32BE(i + 1, 16 * i)
+    const record = decodeRecord(encodeRecord({ etag: 'e', size, lastModified: 1, hashes }))
+    assert.equal(segmentHash(record, count - 1), `00014000${'0'.repeat(24)}`)
+    assert.equal(segmentHash(record, count), undefined)
+    assert.equal(isDamaged(record), false)
+    assert.deepEqual(segmentPlace('k', record, count - 1), {
+      key: 'k',
+      etag: 'e',
+      offset: size - MAX_BLOCK,
+      length: MAX_BLOCK,
+    })
+  })
+
+  it('divides an object into segments that follow each other to its end', () => {
+    fc.assert(
+      fc.property(records, ({ size }) => {
+        let end = 0
+        for (let segment = 0; segment < segmentCount(size); segment++) {
+          const { offset, length } = segmentRange(size, segment)
+          assert.equal(offset, end)
+          assert.ok(length > 0 && length <= MAX_BLOCK)
+          end += length
+        }
+        assert.equal(end, size)
+      }),
+    )
+  })
+
+  it('can have holes, which make it damaged', () => {
+    fc.assert(
+      fc.property(records, fc.uniqueArray(fc.nat({ max: 4 })), (record, picks) => {
+        const holes = picks.filter((segment) => segment < segmentCount(record.size))
+        const holed = decodeRecord(encodeRecord(withoutSegments(record, holes)))
+        for (let segment = 0; segment < segmentCount(record.size); segment++) {
+          const expected = holes.includes(segment) ? undefined : segmentHash(record, segment)
+          assert.equal(segmentHash(holed, segment), expected)
+        }
+        assert.equal(isDamaged(holed), holes.length > 0)
+        assert.equal(isDamaged(record), false)
+      }),
+    )
+  })
+
+  it('is not damaged where half of a hash is zero', () => {
+    const hashes = Buffer.concat([Buffer.alloc(8), Buffer.alloc(16, 1), Buffer.alloc(8)])
+    assert.equal(isDamaged({ etag: '', size: MAX_BLOCK + 1, lastModified: 0, hashes }), false)
+  })
+
+  const whole = encodeRecord({ etag: 'e', size: 1, lastModified: 1, hashes: Buffer.alloc(16, 1) })
+  const bad: [string, Buffer][] = [
+    ['no bytes', Buffer.alloc(0)],
+    ['another format', Buffer.concat([Buffer.from([2]), whole.subarray(1)])],
+    ['a part of one', whole.subarray(0, -1)],
+    ['more than one', Buffer.concat([whole, whole])],
+  ]
+  for (const [what, bytes] of bad) {
+    it(`is refused as damaged: ${what}`, () => {
+      assert.throws(
+        () => decodeRecord(bytes),
+        (error) => {
+          assert.ok(error instanceof KeepgwError)
+          assert.match(error.message, /catalog is damaged/)
+          assert.ok(error.hint)
+          return true
+        },
+      )
+    })
+  }
+})
