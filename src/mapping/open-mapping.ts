@@ -62,15 +62,27 @@ export async function settleDescription(
   dir: string,
   asked: RemoteSpec,
 ): Promise<MappingDescription> {
-  let found = await findDescription(dir)
-  if (found !== undefined && (await holdsNothing(dir))) found = undefined
-  if (found !== undefined) assertSame(dir, found.remote, asked)
+  const found = await findStillTrue(dir, asked)
   const remote = { ...found?.remote, ...publicPart(asked) }
   const description: MappingDescription = { version: 1, remote, ifMatch: found?.ifMatch ?? true }
   if (JSON.stringify(found) !== JSON.stringify(description)) {
     await writeDescription(dir, description)
   }
   return description
+}
+
+async function findStillTrue(
+  dir: string,
+  asked: RemoteSpec,
+): Promise<MappingDescription | undefined> {
+  const found = await findDescription(dir)
+  try {
+    if (found !== undefined) assertSame(dir, found.remote, asked)
+    return found
+  } catch (error) {
+    if (await holdsNothing(dir)) return undefined
+    throw error
+  }
 }
 
 /** True where no run has recorded anything: the first one may have named the wrong endpoint. */

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, readFile, rm, rmdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
 import { KeepgwError, UsageError } from '../../src/errors.ts'
@@ -63,8 +63,12 @@ describe('the description of a mapping', () => {
       assert.throws(() => assertSame('/m', bucket, other), UsageError)
       await using tree = await makeTree()
       await writeDescription(tree.dir, { version: 1, remote: bucket, ifMatch: true })
+      await mkdir(join(tree.dir, 'abc'))
       await assert.rejects(settleDescription(tree.dir, other), UsageError)
       assert.deepEqual((await readDescription(tree.dir)).remote, bucket)
+      // As long as nothing is recorded, what was named first may have been a mistake.
+      await rmdir(join(tree.dir, 'abc'))
+      assert.deepEqual((await settleDescription(tree.dir, other)).remote, other)
     })
   }
 
