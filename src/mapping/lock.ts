@@ -98,11 +98,16 @@ function place(): Pick<LockRecord, 'host' | 'machineId' | 'bootId' | 'pidNamespa
   }
 }
 
-/** Field 22 of /proc/PID/stat (proc(5)); undefined where there is no such process. */
+/**
+ * Field 22 of /proc/PID/stat (proc(5)); undefined where there is no such process, and 'over' where it
+ * has ended and only its parent has not taken notice: that may never happen in a container.
+ */
 function processStart(pid: number): string | undefined {
   const stat = orEmpty(() => readFileSync(`/proc/${pid}/stat`, 'utf8'))
+  if (stat === '') return undefined
   // The command in field 2 may hold spaces and parentheses.
-  return stat === '' ? undefined : stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19]
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
+  return fields[0] === 'Z' || fields[0] === 'X' ? 'over' : fields[19]
 }
 
 /** False where the kernel has no process of this number. */

@@ -61,7 +61,8 @@ export class Recorder {
     const changes = changesByHash(intent.changes)
     await this.#writing(async () => {
       removeLeftovers(this.#mappings, changes.keys())
-      await this.#write(intent, await this.#plan(changes))
+      // Lines that are there already may be so in the page cache only: all files are synced.
+      await this.#write(intent, await this.#plan(changes), { syncAll: true })
     })
     return intent.changes.length
   }
@@ -122,10 +123,14 @@ export class Recorder {
     return plans
   }
 
-  async #write(intent: Intent, plans: Map<string, BlockPlan>): Promise<void> {
+  async #write(
+    intent: Intent,
+    plans: Map<string, BlockPlan>,
+    { syncAll = false } = {},
+  ): Promise<void> {
     const written: string[] = []
     for (const plan of plans.values()) {
-      if (plan.action === 'none') continue
+      if (plan.action === 'none' && !syncAll) continue
       applyPlan(plan)
       written.push(plan.file)
       if (written.length % FILES_PER_TURN === 0) await setImmediate()
