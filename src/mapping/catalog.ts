@@ -125,6 +125,8 @@ export class Catalog {
     this.#unseen = root.openDB({ name: 'unseen', ...bytes })
     this.#meta = root.openDB({ name: 'meta', encoding: 'json' })
     this.#lost = root.openDB({ name: 'lost', encoding: 'json' })
+    // The last table that is made; a reader makes none, and is given undefined for it.
+    if (this.#lost === undefined) throw new Error('the run that was to make it was cut short')
   }
 
   /** Opens the catalog of a mapping, for writing unless told otherwise. Throws KeepgwError. */
