@@ -27,6 +27,13 @@ export function keyToBytes(key: string): Buffer {
   return Buffer.concat(parts)
 }
 
+/** Returns a key for messages: on one line, with control characters and stray bytes as `%XX`. */
+export function showKey(key: string): string {
+  return key.replace(/[\p{Cc}\p{Cs}\p{Zl}\p{Zp}]/gu, (character) => {
+    return keyToBytes(character).toString('hex').toUpperCase().replace(/../g, '%$&')
+  })
+}
+
 /** Orders keys by their bytes, as S3 lists them; JavaScript's `<` compares UTF-16 units instead. */
 export function compareKeys(a: string, b: string): number {
   const shorter = Math.min(a.length, b.length)

@@ -25,9 +25,11 @@ export function parseBucket(text: string): RemoteSpec {
   return prefix ? { kind: 's3', bucket, prefix } : { kind: 's3', bucket }
 }
 
-/** Returns `s3://bucket/prefix` or `file:///dir`. */
+/** Returns `s3://bucket/prefix` or `file:///dir`, which parseBucket reads back. */
 export function formatSpec(spec: RemoteSpec): string {
-  if (spec.kind === 'directory') return `file://${spec.root}`
+  // Not by pathToFileURL, which drops control characters at the end.
+  if (spec.kind === 'directory')
+    return `file://${encodeURIComponent(spec.root).replaceAll('%2F', '/')}`
   return `s3://${spec.bucket}${spec.prefix ? `/${spec.prefix}` : ''}`
 }
 

@@ -2,6 +2,7 @@
 import { messageOf } from '../errors.ts'
 import type { MappingDescription } from '../mapping/description.ts'
 import { type MappingReader, MappingUnreachable, type Place } from '../mapping/mapping.ts'
+import { showKey } from '../remote/key.ts'
 import { RemoteError, type RemoteSpec, type RemoteStore, type Sink } from '../remote/remote.ts'
 import type { BlockSource, IndexedBlock, Volume } from './volume.ts'
 
@@ -93,7 +94,7 @@ class MappedSource implements BlockSource {
 
   toString(): string {
     const { offset, length, key } = this.#place
-    return `${offset}:${length}:${key} of ${this.#volume.remote}`
+    return `${offset}:${length}:${showKey(key)} of ${this.#volume.remote}`
   }
 
   async read(from: number, sink: Sink, signal: AbortSignal): Promise<void> {
@@ -117,10 +118,12 @@ class MappedSource implements BlockSource {
     if (etag === undefined) return false
     const object = await this.#volume.remote.stat(key, signal)
     if (object.etag !== etag || object.size < offset + length) {
-      throw new RemoteError('changed', `${key} is not the object that was indexed`)
+      throw new RemoteError('changed', `${showKey(key)} is not the object that was indexed`)
     }
     if (object.archived) {
-      throw new RemoteError('unreachable', `${key} is archived`, { hint: 'Restore it first' })
+      throw new RemoteError('unreachable', `${showKey(key)} is archived`, {
+        hint: 'Restore it first',
+      })
     }
     return true
   }

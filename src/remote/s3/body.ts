@@ -1,10 +1,7 @@
-/** Moves an answer's body to a sink. The SDK's own time-outs end at the headers; these do not. */
+/** Moves an answer's body to a sink. */
 import type { Readable } from 'node:stream'
 import { messageOf } from '../../errors.ts'
 import { RemoteError, type Sink } from '../remote.ts'
-
-/** A body that says nothing for this long is lost: a dropped connection may never say so. */
-const IDLE_TIMEOUT_MS = 60_000
 
 export interface PumpOptions {
   /** Bytes that the body must have, neither more nor less. */
@@ -17,36 +14,42 @@ export interface PumpOptions {
 /**
  * Resolves once the sink has had exactly `length` bytes. Otherwise throws RemoteError `unreachable`
  * (with the bytes delivered), the signal's reason, or the sink's own error; the body is destroyed.
+ * Unless it was aborted, the sink is done with its last chunk by then.
  */
 export function pump(body: Readable, options: PumpOptions, sink: Sink): Promise<void> {
   const { length, what, signal } = options
   return new Promise((resolve, reject) => {
     let delivered = 0
-    let held = false
-    const idle = setTimeout(() => {
-      // The one who waits may be the reader.
-      if (held) idle.refresh()
-      else lost(`no byte for ${IDLE_TIMEOUT_MS / 1000} s`)
-    }, IDLE_TIMEOUT_MS)
+    /** The sink is still busy with the last chunk. */
+    let busy: Promise<void> | undefined
 
     function stop(): void {
-      clearTimeout(idle)
-      signal?.removeEventListener('abort', aborted)
       body.off('data', take).off('end', ended).off('error', failed).off('close', closed)
+      // Destroying may raise the broken connection's error once more.
+      if (!body.readableEnded) body.on('error', () => {}).destroy()
     }
     function fail(error: unknown): void {
       stop()
-      // Destroying may raise the aborted connection's error once more.
-      body.on('error', () => {}).destroy()
+      signal?.removeEventListener('abort', aborted)
       reject(error)
     }
-    function lost(why: string): void {
-      const where = `${what}: the answer broke off after ${delivered} of ${length} bytes (${why})`
-      fail(new RemoteError('unreachable', where, { delivered }))
+    function finish(why: string | undefined): void {
+      stop()
+      // Whoever reads on calls the sink again, so it must have come back first.
+      if (busy !== undefined) busy.then(() => conclude(why), fail)
+      else conclude(why)
+    }
+    function conclude(why: string | undefined): void {
+      signal?.removeEventListener('abort', aborted)
+      if (why === undefined) {
+        resolve()
+      } else {
+        const where = `${what}: the answer broke off after ${delivered} of ${length} bytes (${why})`
+        reject(new RemoteError('unreachable', where, { delivered }))
+      }
     }
     function take(chunk: Buffer): void {
-      idle.refresh()
-      if (delivered + chunk.length > length) lost('the store sent more')
+      if (delivered + chunk.length > length) finish('the store sent more')
       else deliver(chunk)
     }
     function deliver(chunk: Buffer): void {
@@ -59,27 +62,26 @@ export function pump(body: Readable, options: PumpOptions, sink: Sink): Promise<
       }
     }
     function hold(pause: Promise<void>): void {
-      held = true
+      busy = pause
       body.pause()
       pause.then(() => {
-        held = false
+        busy = undefined
         body.resume()
       }, fail)
     }
-    function ended(): void {
-      if (delivered === length) {
-        stop()
-        resolve()
-      } else {
-        lost('the store sent no more')
-      }
+    function over(why: string): void {
+      // What breaks after the last byte does no harm.
+      finish(delivered < length ? why : undefined)
     }
-    const failed = (error: unknown): void => lost(messageOf(error))
-    const closed = (): void => lost('connection closed')
+    const ended = (): void => over('the store sent no more')
+    const failed = (error: unknown): void => over(messageOf(error))
+    const closed = (): void => over('connection closed')
     const aborted = (): void => fail(signal?.reason)
 
     signal?.addEventListener('abort', aborted, { once: true })
     body.on('data', take).on('end', ended).on('error', failed).on('close', closed)
     if (signal?.aborted) aborted()
+    // Its connection broke right after the headers, before anyone listened.
+    else if (body.destroyed) over(body.errored ? messageOf(body.errored) : 'connection closed')
   })
 }

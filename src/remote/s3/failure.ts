@@ -1,5 +1,5 @@
 /** What an error of the SDK means. Only an S3 error code proves that an object is gone. */
-import { isAbort, messageOf } from '../../errors.ts'
+import { messageOf } from '../../errors.ts'
 import { RemoteError, type RemoteFailure } from '../remote.ts'
 
 /** The parts of the SDK's errors that tell what was answered. */
@@ -22,11 +22,15 @@ const FAILURES: Record<string, RemoteFailure> = {
 /** What to do about an error, by S3's or the system's code for it. */
 const HINTS: Record<string, string> = {
   NoSuchBucket: 'Check the bucket’s name and --endpoint-url',
+  // The SDK's word for a 404 that holds no word of S3's.
+  NotFound: 'Check the bucket’s name and --endpoint-url',
   PermanentRedirect: 'Name the bucket’s region with --region',
+  AuthorizationHeaderMalformed: 'Name the bucket’s region with --region',
   AccessDenied: 'These credentials may not read here: they need s3:ListBucket and s3:GetObject',
   InvalidAccessKeyId: 'Check the credentials (AWS_* variables, --profile, --credentials-file)',
   SignatureDoesNotMatch: 'Check the secret key and --region',
   ExpiredToken: 'Renew the session’s credentials',
+  RequestTimeTooSkewed: 'Set this machine’s clock',
   CredentialsProviderError:
     'Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or use --profile, --credentials-file or --no-sign-request',
   InvalidObjectState: 'It is archived: restore it first',
@@ -48,19 +52,18 @@ function failureOf(thrown: unknown): RemoteFailure {
   return FAILURES[(thrown as AnsweredError | null)?.Code ?? ''] ?? 'unreachable'
 }
 
-/** Returns the RemoteError for what a GET of `what` threw; an abort stays what it is. */
-export function readError(thrown: unknown, what: string): Error {
+/** Returns the RemoteError for what a GET of `what` threw. The caller has ruled out its own abort. */
+export function readError(thrown: unknown, what: string): RemoteError {
   return remoteError(thrown, what, failureOf(thrown))
 }
 
 /** As readError, for a request whose failure says nothing of any one object. */
-export function requestError(thrown: unknown, what: string): Error {
+export function requestError(thrown: unknown, what: string): RemoteError {
   return remoteError(thrown, what, 'unreachable')
 }
 
-function remoteError(thrown: unknown, what: string, failure: RemoteFailure): Error {
+function remoteError(thrown: unknown, what: string, failure: RemoteFailure): RemoteError {
   if (thrown instanceof RemoteError) return thrown
-  if (isAbort(thrown) && thrown instanceof Error) return thrown
   const code = codeOf(thrown)
   const hint = HINTS[code]
   return new RemoteError(failure, `${what}: ${describe(thrown, code)}`, {
@@ -80,6 +83,6 @@ function describe(thrown: unknown, code: string): string {
   if (status !== undefined && (thrown as AnsweredError).Code === undefined) {
     return `HTTP status ${status}, without a reason that S3 would give`
   }
-  const message = messageOf(thrown)
+  const message = messageOf(thrown).replace(/^@smithy\/\S+ - (\[ERROR\] )?/, '')
   return message.startsWith(code) || /^(Error|Unknown)/.test(code) ? message : `${code}: ${message}`
 }

@@ -1,17 +1,11 @@
 /** ListObjectsV2, page by page. */
 import {
-  type _Object,
   ListObjectsV2Command,
   type ListObjectsV2CommandOutput,
   type S3Client,
 } from '@aws-sdk/client-s3'
-import {
-  type ListOptions,
-  type ListPage,
-  RemoteError,
-  type RemoteObject,
-  type S3Spec,
-} from '../remote.ts'
+import { keyFromBytes, showKey } from '../key.ts'
+import { type ListOptions, type ListPage, RemoteError, type S3Spec } from '../remote.ts'
 import { requestError } from './failure.ts'
 
 /** Storage classes whose objects must be restored before they can be read. */
@@ -35,13 +29,20 @@ export async function* listObjects(
 ): AsyncIterable<ListPage> {
   const prefix = narrower(spec.prefix ?? '', options.prefix ?? '')
   if (prefix === undefined) return
-  const what = `listing s3://${spec.bucket}/${prefix}`
+  const what = `listing s3://${spec.bucket}/${showKey(prefix)}`
   let token: string | undefined
   do {
-    const page = await ask(client, spec, { prefix, token, signal: options.signal, what })
-    yield { objects: objectsOf(page), unlisted: [] }
-    const next = page.IsTruncated ? page.NextContinuationToken : undefined
-    if (page.IsTruncated && (next === undefined || next === token)) {
+    const answer = await ask(client, spec, { prefix, token, signal: options.signal, what })
+    const page = pageOf(answer, what)
+    // A store or proxy that leaves the prefix out would have us index what nobody asked for.
+    const stray = [...page.objects, ...page.unlisted].find(({ key }) => !key.startsWith(prefix))
+    if (stray !== undefined) {
+      const named = `the store names "${showKey(stray.key)}", which was not asked for`
+      throw new RemoteError('unreachable', `${what}: ${named}`)
+    }
+    yield page
+    const next = answer.IsTruncated ? answer.NextContinuationToken : undefined
+    if (answer.IsTruncated && (next === undefined || next === token)) {
       throw new RemoteError('unreachable', `${what}: the store says there is more, and not where`)
     }
     token = next
@@ -74,39 +75,51 @@ async function ask(client: S3Client, spec: S3Spec, ask: Ask): Promise<ListObject
   try {
     page = await client.send(command, ask.signal ? { abortSignal: ask.signal } : {})
   } catch (error) {
+    ask.signal?.throwIfAborted()
     throw requestError(error, ask.what)
   }
-  // A page of something else, a proxy's greeting with status 200, has no name of a bucket.
-  if (page.Name === undefined && page.KeyCount === undefined && page.IsTruncated === undefined) {
+  // A page of something else, a proxy's greeting with status 200, does not say that it is the last.
+  if (page.IsTruncated === undefined) {
     throw new RemoteError('unreachable', `${ask.what}: the answer is no listing`)
   }
   return page
 }
 
-function objectsOf(page: ListObjectsV2CommandOutput): RemoteObject[] {
-  const decode = page.EncodingType === 'url' ? decodeKey : (key: string) => key
-  return (page.Contents ?? []).map((entry) => objectOf(entry, decode))
+function pageOf(answer: ListObjectsV2CommandOutput, what: string): ListPage {
+  const page: ListPage = { objects: [], unlisted: [] }
+  const decode = answer.EncodingType === 'url' ? decodeKey : (key: string) => key
+  for (const { Key, Size, ETag, LastModified, StorageClass } of answer.Contents ?? []) {
+    const key = Key && decode(Key)
+    const hasSize = Number.isSafeInteger(Size) && Size! >= 0
+    if (!key || !hasSize || !ETag) {
+      const named = showKey(key ?? Key ?? 'an object')
+      throw new RemoteError('unreachable', `${what}: ${named} without its key, size or ETag`)
+    }
+    if (!key.isWellFormed()) {
+      page.unlisted.push({ key, reason: 'its key is not UTF-8, which S3 cannot be asked for' })
+      continue
+    }
+    page.objects.push({
+      key,
+      size: Size!,
+      etag: plainEtag(ETag),
+      lastModified: LastModified?.getTime() ?? 0,
+      archived: isArchived(StorageClass),
+    })
+  }
+  return page
 }
 
-function objectOf(entry: _Object, decode: (key: string) => string): RemoteObject {
-  const { Key, Size, ETag, LastModified, StorageClass } = entry
-  if (Key === undefined || Size === undefined || ETag === undefined) {
-    throw new RemoteError('unreachable', `a listing names an object without key, size or ETag`)
-  }
-  return {
-    key: decode(Key),
-    size: Size,
-    etag: plainEtag(ETag),
-    lastModified: LastModified?.getTime() ?? 0,
-    archived: isArchived(StorageClass),
-  }
-}
-
-/** Form encoding, as S3 does it: `+` is a space. */
-function decodeKey(key: string): string {
+/** Form encoding, as S3 does it: `+` is a space. Undefined where the text is no such thing. */
+function decodeKey(encoded: string): string | undefined {
+  const text = encoded.replaceAll('+', ' ')
+  if (/%(?![0-9a-f]{2})/i.test(text)) return undefined
   try {
-    return decodeURIComponent(key.replaceAll('+', ' '))
-  } catch (error) {
-    throw requestError(error, `a listing names the key ${key}, which is not URL-encoded`)
+    return decodeURIComponent(text)
+  } catch {
+    const parts = text.split(/%(..)/)
+    // Every second part is what the parentheses caught.
+    const bytes = parts.map((part, i) => Buffer.from(part, i % 2 === 1 ? 'hex' : 'utf8'))
+    return keyFromBytes(Buffer.concat(bytes))
   }
 }

@@ -12,6 +12,7 @@ import {
   type HeadObjectCommandOutput,
   type S3Client,
 } from '@aws-sdk/client-s3'
+import { showKey } from '../key.ts'
 import type {
   ListOptions,
   ListPage,
@@ -24,26 +25,31 @@ import type {
 import { RemoteError } from '../remote.ts'
 import { formatSpec } from '../spec.ts'
 import { pump } from './body.ts'
-import { createClient } from './client.ts'
+import { type ClientLimits, createClient } from './client.ts'
 import { readError, requestError, statusOf } from './failure.ts'
 import { isArchived, listObjects, plainEtag } from './list.ts'
 
-export interface S3Options {
+export interface S3Options extends Partial<ClientLimits> {
+  /** False for a store that answers 412 to a true ETag: the answered ETag is compared instead. */
   ifMatch?: boolean
-  connections?: number
-  attempts?: number
 }
 
 /** Returns the bucket as a remote. Throws UsageError for settings that cannot be right. */
 export function openS3(spec: S3Spec, options: S3Options = {}): RemoteStore {
-  const { connections = 32, attempts = 3, ifMatch = true } = options
-  return new S3Store(spec, createClient(spec, { connections, attempts }), ifMatch)
+  const { ifMatch = true, ...limits } = options
+  const client = createClient(spec, {
+    connections: Number.POSITIVE_INFINITY,
+    attempts: 3,
+    ...limits,
+  })
+  return new S3Store(spec, client, ifMatch)
 }
 
 class S3Store implements RemoteStore {
   readonly spec: S3Spec
   readonly #client: S3Client
   readonly #ifMatch: boolean
+  readonly #closing = new AbortController()
 
   constructor(spec: S3Spec, client: S3Client, ifMatch: boolean) {
     this.spec = spec
@@ -56,12 +62,16 @@ class S3Store implements RemoteStore {
   }
 
   list(options: ListOptions = {}): AsyncIterable<ListPage> {
-    return listObjects(this.#client, this.spec, options)
+    return listObjects(this.#client, this.spec, {
+      ...options,
+      signal: this.#signal(options.signal),
+    })
   }
 
   async read(request: ReadRequest, sink: Sink, signal?: AbortSignal): Promise<void> {
     const what = this.#name(request.key)
-    const answer = await this.#get(request, signal)
+    const either = this.#signal(signal)
+    const answer = await this.#get(request, either)
     const body = answer.Body as Readable
     const wrong = checkAnswer(answer, request)
     if (wrong !== undefined) {
@@ -69,18 +79,21 @@ class S3Store implements RemoteStore {
       body.destroy()
       throw new RemoteError(wrong.failure, `${what}: ${wrong.message}`)
     }
-    await pump(body, { length: request.length, what, ...(signal ? { signal } : {}) }, sink)
+    await pump(body, { length: request.length, what, signal: either }, sink)
   }
 
   async stat(key: string, signal?: AbortSignal): Promise<RemoteObject> {
+    const either = this.#signal(signal)
     let head: HeadObjectCommandOutput
     try {
-      const command = new HeadObjectCommand(this.#named(key))
-      head = await this.#client.send(command, signal ? { abortSignal: signal } : {})
+      head = await this.#client.send(new HeadObjectCommand(this.#named(key)), {
+        abortSignal: either,
+      })
     } catch (error) {
+      either.throwIfAborted()
       // An answer to HEAD has no body to tell a missing object from a missing bucket or a proxy's
       // page; that to a GET has.
-      if (statusOf(error) !== undefined) await this.#tryGet(key, signal)
+      if (statusOf(error) !== undefined) await this.#tryGet(key, either)
       throw requestError(error, this.#name(key))
     }
     if (head.ETag === undefined || head.ContentLength === undefined) {
@@ -91,20 +104,33 @@ class S3Store implements RemoteStore {
       size: head.ContentLength,
       etag: plainEtag(head.ETag),
       lastModified: head.LastModified?.getTime() ?? 0,
-      archived: isArchived(head.StorageClass),
+      archived:
+        isArchived(head.StorageClass) && !/ongoing-request="false"/.test(head.Restore ?? ''),
     }
   }
 
   async close(): Promise<void> {
+    this.#closing.abort(new RemoteError('unreachable', `${this} was closed`))
     this.#client.destroy()
   }
 
-  async #tryGet(key: string, signal?: AbortSignal): Promise<void> {
-    const answer = await this.#get({ key, offset: 0, length: 1 }, signal)
-    ;(answer.Body as Readable).destroy()
+  #signal(signal: AbortSignal | undefined): AbortSignal {
+    const closing = this.#closing.signal
+    return signal === undefined ? closing : AbortSignal.any([signal, closing])
   }
 
-  async #get(request: ReadRequest, signal?: AbortSignal): Promise<GetObjectCommandOutput> {
+  /** Throws unless a GET finds the object. */
+  async #tryGet(key: string, signal: AbortSignal): Promise<void> {
+    try {
+      const answer = await this.#get({ key, offset: 0, length: 1 }, signal)
+      ;(answer.Body as Readable).destroy()
+    } catch (error) {
+      // An empty object has no first byte.
+      if (!(error instanceof RemoteError) || error.failure !== 'changed') throw error
+    }
+  }
+
+  async #get(request: ReadRequest, signal: AbortSignal): Promise<GetObjectCommandOutput> {
     const { key, offset, length, etag } = request
     const command = new GetObjectCommand({
       ...this.#named(key),
@@ -112,12 +138,11 @@ class S3Store implements RemoteStore {
       ...(etag !== undefined && this.#ifMatch ? { IfMatch: `"${etag}"` } : {}),
     })
     try {
-      return await this.#client.send(command, signal ? { abortSignal: signal } : {})
+      return await this.#client.send(command, { abortSignal: signal })
     } catch (error) {
+      signal.throwIfAborted()
       const failure = readError(error, this.#name(key))
-      if (failure instanceof RemoteError && failure.failure === 'gone') {
-        await this.#assertBucket(signal)
-      }
+      if (failure.failure === 'gone') await this.#assertBucket(signal)
       throw failure
     }
   }
@@ -126,12 +151,13 @@ class S3Store implements RemoteStore {
    * Some stores say NoSuchKey of a bucket that is not there at all (SeaweedFS 4.48 does to a GET
    * with If-Match). Who may not ask learns nothing, and the answer for the key has to do.
    */
-  async #assertBucket(signal?: AbortSignal): Promise<void> {
+  async #assertBucket(signal: AbortSignal): Promise<void> {
     const { bucket } = this.spec
     try {
       const command = new HeadBucketCommand({ Bucket: bucket })
-      await this.#client.send(command, signal ? { abortSignal: signal } : {})
+      await this.#client.send(command, { abortSignal: signal })
     } catch (error) {
+      signal.throwIfAborted()
       if (statusOf(error) === 403) return
       throw requestError(error, `bucket ${bucket}`)
     }
@@ -143,7 +169,7 @@ class S3Store implements RemoteStore {
   }
 
   #name(key: string): string {
-    return `s3://${this.spec.bucket}/${key}`
+    return `s3://${this.spec.bucket}/${showKey(key)}`
   }
 }
 
@@ -152,26 +178,41 @@ type Wrong = Pick<RemoteError, 'failure' | 'message'>
 /** Returns what is wrong with the headers of an answer to a GET, if anything is. */
 function checkAnswer(answer: GetObjectCommandOutput, request: ReadRequest): Wrong | undefined {
   const { offset, length, etag, size } = request
+  const end = offset + length - 1
   if (answer.ETag === undefined) {
     return { failure: 'unreachable', message: 'an answer without an ETag, not from S3' }
   }
   if (etag !== undefined && plainEtag(answer.ETag) !== etag) {
     return { failure: 'changed', message: `its ETag is ${answer.ETag}, not "${etag}"` }
   }
-  const range = /^bytes (\d+)-(\d+)\/(\d+)$/.exec(answer.ContentRange ?? '')
-  // A store may answer a range that is the whole object with 200 and no Content-Range.
-  const whole = { start: 0, end: (answer.ContentLength ?? 0) - 1, total: answer.ContentLength ?? 0 }
-  const { start, end, total } = range
-    ? { start: Number(range[1]), end: Number(range[2]), total: Number(range[3]) }
-    : whole
-  if (size !== undefined && total !== size) {
-    return { failure: 'changed', message: `it has ${total} bytes, not ${size}` }
+  const range = rangeOf(answer)
+  if (range === undefined) {
+    return { failure: 'unreachable', message: 'an answer that does not say which bytes it holds' }
   }
-  if (start === offset && end === offset + length - 1) return undefined
-  const message = `asked for bytes ${offset}-${offset + length - 1}, the store sent ${start}-${end}`
+  if (size !== undefined && range.total !== size) {
+    return { failure: 'changed', message: `it has ${range.total} bytes, not ${size}` }
+  }
+  if (range.start === offset && range.end === end) return undefined
   // A range that was cut short means that the object ends there.
+  const isShort = range.start === offset && range.end < end && range.end === range.total - 1
   return {
-    failure: range && start === offset && end < offset + length ? 'changed' : 'unreachable',
-    message,
+    failure: isShort ? 'changed' : 'unreachable',
+    message: `asked for bytes ${offset}-${end}, the store sent ${range.start}-${range.end}`,
   }
+}
+
+interface AnsweredRange {
+  start: number
+  /** The last byte, not the one behind it. */
+  end: number
+  total: number
+}
+
+/** A store may answer a range that is the whole object with 200 and no Content-Range. */
+function rangeOf(answer: GetObjectCommandOutput): AnsweredRange | undefined {
+  const { ContentRange, ContentLength: total, $metadata } = answer
+  const [, first, last, of] = /^bytes (\d+)-(\d+)\/(\d+)$/.exec(ContentRange ?? '') ?? []
+  if (of !== undefined) return { start: Number(first), end: Number(last), total: Number(of) }
+  if ($metadata.httpStatusCode !== 200 || total === undefined) return undefined
+  return { start: 0, end: total - 1, total }
 }
