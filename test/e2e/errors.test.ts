@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
 import { type FaultProxy, startFaultProxy } from '../faults/proxy.ts'
 import { makeBucket, NO_S3, sharedS3, type TestBucket } from '../servers/s3.ts'
-import { environment, keepgw, keepgwOk, type Outcome, start, temporary } from './keepgw.ts'
+import { environment, keepgw, keepgwOk, type Outcome, start, temporary, until } from './keepgw.ts'
 
 const server = sharedS3()
 
@@ -57,8 +57,9 @@ describe('errors', { skip: server === undefined && NO_S3 }, () => {
   it('no server at the endpoint: 1', async () => {
     await proxy.down()
     const gone = environment({ ...server!, endpoint: proxy.endpoint }, join(scratch.dir, 'down'))
-    assertEnds(await keepgw(['index', bucket.name], gone), 1, /ECONNREFUSED.*--endpoint-url/)
+    const outcome = await keepgw(['index', bucket.name], gone)
     await proxy.up()
+    assertEnds(outcome, 1, /ECONNREFUSED.*--endpoint-url/)
   })
 
   it('an endpoint that is none: 2', async () => {
@@ -96,7 +97,7 @@ describe('errors', { skip: server === undefined && NO_S3 }, () => {
     const slow = environment({ ...server!, endpoint: proxy.endpoint }, join(scratch.dir, 'two'))
     const stall = proxy.on(({ path }) => path.includes('/key7'), { kind: 'stall' })
     const first = start(['index', bucket.name], slow)
-    await until(() => stall.hits > 0)
+    await until(() => stall.hits > 0 || first.exitCode !== null)
     const second = await keepgw(['index', bucket.name], slow)
     assertEnds(second, 4, new RegExp(`locked by keepgw index \\(pid ${first.pid} .*--break-lock`))
     stall.release()
@@ -156,8 +157,3 @@ describe('errors', { skip: server === undefined && NO_S3 }, () => {
     assertEnds(await keepgw(['serve', volume], env), 2, /another one than/)
   })
 })
-
-/** Resolves when the condition holds; the test's own time limit ends a wait in vain. */
-async function until(condition: () => boolean): Promise<void> {
-  while (!condition()) await new Promise((resolve) => setTimeout(resolve, 10))
-}

@@ -18,6 +18,7 @@ import {
   summaryOf,
   temporary,
   treeLines,
+  until,
 } from './keepgw.ts'
 
 const server = sharedS3()
@@ -197,7 +198,7 @@ describe('index', { skip: server === undefined && NO_S3 }, () => {
   it('says where it stands on SIGUSR1', async () => {
     const stall = proxy.on(({ path }) => path.includes('/a/1?'), { kind: 'stall' })
     const child = start(['index', bucket.name], fresh())
-    while (stall.hits === 0) await new Promise((resolve) => setTimeout(resolve, 10))
+    await until(() => stall.hits > 0 || child.exitCode !== null)
     child.kill('SIGUSR1')
     const [line] = await once(child.stderr!, 'data')
     assert.match(line, /^keepgw: 7 listed, 0 unchanged, \d read, \d waiting, /)

@@ -6,6 +6,7 @@ import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
+import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import type { S3Access } from '../servers/s3.ts'
 
@@ -125,4 +126,13 @@ export async function treeLines(mapping: string): Promise<string[]> {
     }
   }
   return lines.sort()
+}
+
+/** Resolves when the condition holds; throws after a minute. */
+export async function until(condition: () => boolean): Promise<void> {
+  const end = Date.now() + 60_000
+  while (!condition()) {
+    assert.ok(Date.now() < end, `waited a minute for: ${condition}`)
+    await delay(10)
+  }
 }

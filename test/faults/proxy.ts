@@ -127,6 +127,8 @@ async function handle(
     if (each.fault.kind === 'before') await each.fault.run()
     else rule = each
   }
+  // A hook may have outlived the client; nobody would end a request to the store then.
+  if (res.destroyed) return
   if (rule?.fault.kind === 'answer') return answerInstead(req, res, rule.fault)
   const answer = await forward(target, req, res)
   // A store that hangs up is passed on as that: a 502 would be an answer of ours.

@@ -1,11 +1,10 @@
 /** The AWS SDK's client, set up for reading: who asks, where, and with which limits. */
 import { readFileSync } from 'node:fs'
-import { S3Client, type S3ClientConfig } from '@aws-sdk/client-s3'
-import { fromIni, fromNodeProviderChain } from '@aws-sdk/credential-providers'
 import { messageOf, UsageError } from '../../errors.ts'
 import type { S3Spec } from '../remote.ts'
 import { type HandlerLimits, requestHandler } from './handler.ts'
 import { BucketRegion } from './region.ts'
+import { fromIni, fromNodeProviderChain, S3Client, type S3ClientConfig } from './sdk.ts'
 
 export interface ClientLimits extends HandlerLimits {
   /** Times a request is made until an answer's headers are there. */

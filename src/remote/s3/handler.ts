@@ -2,8 +2,8 @@
 import { readFileSync } from 'node:fs'
 import { Agent as HttpAgent, type IncomingMessage } from 'node:http'
 import { Agent as HttpsAgent } from 'node:https'
-import { NodeHttpHandler } from '@smithy/node-http-handler'
 import { messageOf, UsageError } from '../../errors.ts'
+import { NodeHttpHandler } from './sdk.ts'
 
 /** Milliseconds. */
 export interface Timeouts {

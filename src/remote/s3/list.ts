@@ -1,12 +1,9 @@
 /** ListObjectsV2, page by page. */
-import {
-  ListObjectsV2Command,
-  type ListObjectsV2CommandOutput,
-  type S3Client,
-} from '@aws-sdk/client-s3'
+
 import { keyFromBytes, showKey } from '../key.ts'
 import { type ListOptions, type ListPage, RemoteError, type S3Spec } from '../remote.ts'
 import { requestError } from './failure.ts'
+import { ListObjectsV2Command, type ListObjectsV2CommandOutput, type S3Client } from './sdk.ts'
 
 /** Storage classes whose objects must be restored before they can be read. */
 const ARCHIVED = new Set(['GLACIER', 'DEEP_ARCHIVE'])

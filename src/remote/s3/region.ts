@@ -3,8 +3,9 @@
  * for each request, and by changing the client's region meanwhile: requests side by side get in each
  * other's way.
  */
-import { S3Client } from '@aws-sdk/client-s3'
+
 import type { S3Spec } from '../remote.ts'
+import { S3Client } from './sdk.ts'
 
 const DEFAULT_REGION = 'us-east-1'
 /** It becomes part of a host's name, so nothing else may pass. */

@@ -4,14 +4,6 @@
  * the same, since proxies and clones of S3 may ignore either header.
  */
 import type { Readable } from 'node:stream'
-import {
-  GetObjectCommand,
-  type GetObjectCommandOutput,
-  HeadBucketCommand,
-  HeadObjectCommand,
-  type HeadObjectCommandOutput,
-  type S3Client,
-} from '@aws-sdk/client-s3'
 import { showKey } from '../key.ts'
 import type {
   ListOptions,
@@ -28,6 +20,14 @@ import { pump } from './body.ts'
 import { type ClientLimits, createClient } from './client.ts'
 import { readError, requestError, statusOf } from './failure.ts'
 import { isArchived, listObjects, plainEtag } from './list.ts'
+import {
+  GetObjectCommand,
+  type GetObjectCommandOutput,
+  HeadBucketCommand,
+  HeadObjectCommand,
+  type HeadObjectCommandOutput,
+  type S3Client,
+} from './sdk.ts'
 
 export interface S3Options extends Partial<ClientLimits> {
   /** False for a store that answers 412 to a true ETag: the answered ETag is compared instead. */
