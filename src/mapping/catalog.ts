@@ -6,12 +6,13 @@
  * promises behind that nobody can handle, which would end the process; and it keeps what was written
  * before a throw.
  */
-import { existsSync, mkdirSync, statfsSync } from 'node:fs'
+import { existsSync, mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { setImmediate } from 'node:timers/promises'
 import { type Database, open, type RootDatabase } from 'lmdb'
 import { ExitCode, KeepgwError, messageOf } from '../errors.ts'
 import { keyFromBytes, keyToBytes } from '../remote/key.ts'
+import { refuseBadFile, refuseFullDisk, refuseNetworkFileSystem } from './catalog-disk.ts'
 import { stateDir } from './description.ts'
 import { type CatalogRecord, decodeRecord, encodeRecord } from './record.ts'
 
@@ -86,20 +87,9 @@ export interface Intent {
   found: string[]
 }
 
-const NETWORK_FILE_SYSTEMS = new Map([
-  [0x6969, 'NFS'],
-  [0xff534d42, 'CIFS'],
-  [0xfe534d42, 'SMB2'],
-  [0x517b, 'SMB'],
-])
 const NO_STATS: CatalogStats = { objects: 0, segments: 0, bytes: 0, blocks: 0, blockBytes: 0 }
 /** A page of the walk: long enough to be cheap, short enough to pin no old pages while it is used. */
 const WALK_PAGE = 1000
-/**
- * Kept free, more than a batch can need: on a disk that is full, lmdb writes over the end of a buffer
- * of its own, and the process dies.
- */
-const SPARE_BYTES = 8 * 1024 * 1024
 /** Notes of unseen keys that are written together. */
 const NOTES_AT_ONCE = 4096
 
@@ -137,6 +127,7 @@ export class Catalog {
       if (!readOnly && !existsSync(dir)) mkdirSync(dir)
       refuseNetworkFileSystem(dir)
       if (!readOnly) refuseFullDisk(dir)
+      refuseBadFile(dir, readOnly)
       // Without overlapping syncs, a transaction that has ended is on disk.
       return new Catalog(dir, open({ path: dir, readOnly, overlappingSync: false, maxDbs: 8 }))
     } catch (error) {
@@ -328,22 +319,6 @@ function* paged(
     from = page[page.length - 1]!.key
     exclusiveStart = true
   }
-}
-
-function refuseNetworkFileSystem(dir: string): void {
-  const name = NETWORK_FILE_SYSTEMS.get(statfsSync(dir).type)
-  if (name === undefined) return
-  throw new KeepgwError(`the catalog cannot lie on ${name}: ${dir}`, {
-    hint: 'It needs a local disk: name one with --mappings DIR, and copy the tree from there',
-  })
-}
-
-function refuseFullDisk(dir: string): void {
-  const { bavail, bsize } = statfsSync(dir)
-  if (bavail * bsize >= SPARE_BYTES) return
-  throw new KeepgwError(`the disk of ${dir} is full: ${bavail * bsize} bytes left`, {
-    hint: 'Free some space there, then run again: what was recorded so far is kept',
-  })
 }
 
 /** Returns the first bytes after all that start with the prefix; undefined where there are none. */

@@ -1,0 +1,88 @@
+/** What must be true of a catalog's disk and file before lmdb, which takes no bad news well, sees them. */
+import { closeSync, fstatSync, openSync, readSync, statfsSync } from 'node:fs'
+import { join } from 'node:path'
+import { KeepgwError } from '../errors.ts'
+
+const NETWORK_FILE_SYSTEMS = new Map([
+  [0x6969, 'NFS'],
+  [0xff534d42, 'CIFS'],
+  [0xfe534d42, 'SMB2'],
+  [0x517b, 'SMB'],
+])
+/**
+ * Kept free, more than a batch can need: on a disk that is full, lmdb writes over the end of a buffer
+ * of its own, and the process dies.
+ */
+const SPARE_BYTES = 8 * 1024 * 1024
+/** Where lmdb-js 3 keeps what it says of itself, in each of the file's first two pages (MDB_meta). */
+const META = { magic: 24, pageSize: 48, lastPage: 144, transaction: 152, end: 160 }
+const MAGIC = 0xbeefc0de
+/** Holds two pages of the largest size there is. */
+const HEAD = 131_072
+
+/** Throws KeepgwError where the directory lies on a file system of the network. */
+export function refuseNetworkFileSystem(dir: string): void {
+  const name = NETWORK_FILE_SYSTEMS.get(statfsSync(dir).type)
+  if (name === undefined) return
+  throw new KeepgwError(`the catalog cannot lie on ${name}: ${dir}`, {
+    hint: 'It needs a local disk: name one with --mappings DIR, and copy the tree from there',
+  })
+}
+
+/** Throws KeepgwError where the disk has no room for a write of the catalog. */
+export function refuseFullDisk(dir: string): void {
+  const { bavail, bsize } = statfsSync(dir)
+  if (bavail * bsize >= SPARE_BYTES) return
+  throw new KeepgwError(`the disk of ${dir} is full: ${bavail * bsize} bytes left`, {
+    hint: 'Free some space there, then run again: what was recorded so far is kept',
+  })
+}
+
+/**
+ * Throws KeepgwError for a data file that lmdb cannot open: its own error path frees memory that it
+ * still uses, and reading behind the end of a file that was cut short is a SIGBUS. A writer is given
+ * a missing or an empty file, and fills it.
+ */
+export function refuseBadFile(dir: string, readOnly: boolean): void {
+  const { head, size } = readHead(join(dir, 'data.mdb'))
+  if (size === 0) {
+    if (!readOnly) return
+    throw new KeepgwError(`there is no catalog in ${dir}: no run has got as far as making it`, {
+      hint: 'Run keepgw index',
+    })
+  }
+  if (size >= neededSize(head)) return
+  throw new KeepgwError(`the catalog ${dir} is damaged`, {
+    hint: `Restore it from a backup, or remove ${dir}: the next index then reads every object again`,
+  })
+}
+
+/** Returns the bytes that the file must have, by the newer of its two heads; infinite for no head. */
+function neededSize(head: Buffer): number {
+  if (head.length < META.end || head.readUInt32LE(META.magic) !== MAGIC) return Infinity
+  const pageSize = head.readUInt32LE(META.pageSize)
+  if (pageSize + META.end > head.length) return Infinity
+  const [first, second] = [0, pageSize].map((at) => ({
+    transaction: head.readBigUInt64LE(at + META.transaction),
+    pages: Number(head.readBigUInt64LE(at + META.lastPage)) + 1,
+  }))
+  return pageSize * (first!.transaction > second!.transaction ? first! : second!).pages
+}
+
+/** Returns the beginning of a file, and how long it is; nothing of a file that is missing. */
+function readHead(file: string): { head: Buffer; size: number } {
+  let fd: number
+  try {
+    fd = openSync(file, 'r')
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
+    return { head: Buffer.alloc(0), size: 0 }
+  }
+  try {
+    const head = Buffer.alloc(HEAD)
+    const length = readSync(fd, head)
+    return { head: head.subarray(0, length), size: fstatSync(fd).size }
+  } finally {
+    closeSync(fd)
+  }
+}
