@@ -255,7 +255,9 @@ export async function inspect(mapping: string): Promise<State> {
     intent: undefined,
     lost: [],
   }
-  const shards = readdirSync(mapping).filter((name) => name !== '.keepgw')
+  // Nothing at all, where the kill came first.
+  const names = existsSync(mapping) ? readdirSync(mapping) : []
+  const shards = names.filter((name) => name !== '.keepgw')
   for (const shard of shards) {
     for (const name of readdirSync(join(mapping, shard))) {
       if (!/^[0-9a-f]{32}$/.test(name)) state.strangers.push(`${shard}/${name}`)
