@@ -14,12 +14,14 @@ export function mappingsDir(spec: RemoteSpec, flag?: string): string {
   return flag === undefined ? resolve(mappingsHome(), mappingName(spec)) : resolve(flag)
 }
 
-/** Returns the mapping trees in the place where they are by default; none where there is none. */
+/** Returns the mapping trees with a block in them, in the place where they are by default. */
 export function knownMappings(): string[] {
   const home = mappingsHome()
   try {
     const names = readdirSync(home).sort()
-    return names.map((name) => join(home, name)).filter((dir) => existsSync(stateDir(dir)))
+    const dirs = names.map((name) => join(home, name)).filter((dir) => existsSync(stateDir(dir)))
+    // A mistyped bucket leaves one without a line behind.
+    return dirs.filter((dir) => readdirSync(dir).some((name) => /^[0-9a-f]{3}$/.test(name)))
   } catch {
     return []
   }

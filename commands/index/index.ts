@@ -78,6 +78,7 @@ mapping’s lock, 130 interrupted.`
       description: 'stop, rather than drop more than this share of the objects indexed before',
     }),
     'break-lock': Flags.boolean({
+      exclusive: ['dry-run'],
       default: false,
       description: 'take the mapping’s lock from a run that cannot be alive any more',
     }),

@@ -1,8 +1,8 @@
 /** One run of `keepgw index`: walk the remote, read what is new or changed, record it. */
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { messageOf } from '../errors.ts'
+import { join, relative } from 'node:path'
+import { messageOf, UsageError } from '../errors.ts'
 import type { Catalog, RunReport } from '../mapping/catalog.ts'
 import {
   findDescription,
@@ -16,6 +16,7 @@ import {
   settleDescription,
   type WritableMapping,
 } from '../mapping/open-mapping.ts'
+import { showKey } from '../remote/key.ts'
 import { openRemote } from '../remote/open.ts'
 import { RemoteError, type RemoteSpec, type RemoteStore } from '../remote/remote.ts'
 import { Slots } from '../slots.ts'
@@ -72,6 +73,7 @@ const ATTEMPTS = 5
 
 /** Returns the run's counts. Throws KeepgwError; whatever was read until then is recorded. */
 export async function indexRemote(options: IndexOptions): Promise<IndexCounts> {
+  refuseOwnDirectory(options)
   if (options.dryRun) return await dryRun(options)
   const description = await settleDescription(options.mappings, options.remote)
   const { breakLock } = options
@@ -84,6 +86,16 @@ export async function indexRemote(options: IndexOptions): Promise<IndexCounts> {
   } finally {
     await mapping.close()
   }
+}
+
+/** A mapping among the files that it is of would index itself, and grow with each run. */
+function refuseOwnDirectory({ remote, mappings }: IndexOptions): void {
+  if (remote.kind !== 'directory') return
+  const way = relative(remote.root, mappings)
+  if (way === '..' || way.startsWith('../')) return
+  throw new UsageError(`the mapping ${mappings} lies in the directory that is indexed`, {
+    hint: 'Name another one with --mappings DIR',
+  })
 }
 
 /** As a run, with a catalog that is only looked at. */
@@ -236,7 +248,7 @@ class IndexRun {
       for (const { key, reason } of unlisted) {
         this.#unlisted.add(key)
         counts.unreadable += 1
-        observer.unreadable(key, reason)
+        observer.unreadable(key, `${showKey(key)}: ${reason}`)
       }
       this.#report()
       yield { tasks }
@@ -285,7 +297,8 @@ class IndexRun {
     let count = 0
     for (const _key of vanishedKeys(catalog, this.#unlisted)) count += 1
     const { allowDrop, scope } = this.#options
-    const total = count === 0 ? 0 : countInScope(catalog, scope)
+    // Of those indexed before: what this run has added must not make a loss look small.
+    const total = count === 0 ? 0 : countInScope(catalog, scope) - this.#counts.added
     guardShrinking(count, 'indexed objects are not in the listing', { allowDrop, total })
     await dropKeys(vanishedKeys(catalog, this.#unlisted), catalog, writer)
     await writer.flush()

@@ -29,10 +29,14 @@ export async function acquireLock(
 ): Promise<MappingLock> {
   const own = ownRecord(command)
   await catalog.updateLock((held) => {
-    if (held === undefined || options.breakLock || isProvenDead(held)) return own
+    if (held === undefined || isProvenDead(held)) return own
+    const alive = isProvenAlive(held)
+    if (options.breakLock && !alive) return own
     throw new KeepgwError(`the mapping is locked by ${describeHolder(held)}`, {
       exitCode: ExitCode.locked,
-      hint: 'Wait for it to end; if it cannot be alive any more, run again with --break-lock',
+      hint: alive
+        ? 'It is running: wait for it to end, or stop it'
+        : 'Wait for it to end; if it cannot be alive any more, run again with --break-lock',
     })
   })
   const beat = setInterval(() => void heartbeat(catalog, own), HEARTBEAT_MS)
@@ -62,6 +66,13 @@ export function isProvenDead(held: LockRecord): boolean {
   const start = processStart(held.pid)
   // A /proc mounted with hidepid shows no other user's process: its number still answers.
   return start === undefined ? !isTaken(held.pid) : start !== held.processStart
+}
+
+/** True where the holder is seen to run, on this machine and in this container. */
+function isProvenAlive(held: LockRecord): boolean {
+  const here = place()
+  const isHere = held.bootId === here.bootId && held.pidNamespace === here.pidNamespace
+  return isHere && here.bootId !== '' && processStart(held.pid) === held.processStart
 }
 
 async function heartbeat(catalog: Catalog, own: LockRecord): Promise<void> {

@@ -119,9 +119,17 @@ export function assertSame(dir: string, described: RemoteSpec, asked: RemoteSpec
   throw new UsageError(
     `the mapping ${dir} is of ${formatSpec(described)}${at(known)}, not of ${formatSpec(asked)}${at(endpoint)}`,
     {
-      hint: 'Name another one with --mappings DIR; if the store has moved, edit .keepgw/remote.json there',
+      hint:
+        isPartOf(described, asked) && sameEndpoint
+          ? 'Index a part of it with --prefix, or into a mapping of its own with --mappings DIR'
+          : 'Name another one with --mappings DIR; if the store has moved, edit .keepgw/remote.json there',
     },
   )
+}
+
+function isPartOf(whole: RemoteSpec, part: RemoteSpec): boolean {
+  if (whole.kind !== 's3' || part.kind !== 's3') return false
+  return whole.bucket === part.bucket && (part.prefix ?? '').startsWith(whole.prefix ?? '')
 }
 
 function trimmed(url: string): string {

@@ -36,5 +36,7 @@ export function isLoopback(address: string): boolean {
 
 function isLocal(ctx: Context): boolean {
   if (FROM_ELSEWHERE.some((name) => ctx.get(name) !== '')) return false
+  // A web page can give its own name this machine's address (DNS rebinding).
+  if (!/^(localhost|127(\.\d+){3}|\[::1\])(:\d+)?$/i.test(ctx.get('Host'))) return false
   return isLoopback(ctx.req.socket.remoteAddress ?? '')
 }

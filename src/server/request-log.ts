@@ -1,15 +1,18 @@
 /** The log: a line when a request comes and one when it is over, as Arvados services write them. */
 import type { ServerResponse } from 'node:http'
 import type { Middleware } from 'koa'
-import { type DestinationStream, destination, type Logger, pino, stdTimeFunctions } from 'pino'
+import { type DestinationStream, type Logger, pino, stdTimeFunctions } from 'pino'
 import { messageOf } from '../errors.ts'
 import { withoutToken } from '../keep/token.ts'
 import type { Failover } from '../volume/source-walk.ts'
 import { beginRequest, type Context, type RequestState } from './request.ts'
 import type { Service } from './service.ts'
 
-/** Returns a log of JSON lines, to stderr unless told otherwise. */
-export function createLog(stream: DestinationStream = destination(2)): Logger {
+/**
+ * Returns a log of JSON lines, to stderr unless told otherwise. pino's own destination would wait for
+ * ever for a disk that is full; the process's stream loses the line, and the service goes on.
+ */
+export function createLog(stream: DestinationStream = process.stderr): Logger {
   const options = {
     base: null,
     timestamp: stdTimeFunctions.isoTime,

@@ -34,7 +34,11 @@ export function beginRequest(ctx: Context, over: () => void): RequestState {
     signal: controller.signal,
     bodyBytes: 0,
   }
+  let isOver = false
   const end = () => {
+    // The end of a connection is told by both at once.
+    if (isOver) return
+    isOver = true
     res.off('close', end)
     socket.off('close', end)
     if (!res.writableFinished) {

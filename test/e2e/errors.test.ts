@@ -99,7 +99,7 @@ describe('errors', { skip: server === undefined && NO_S3 }, () => {
     const first = start(['index', bucket.name], slow)
     await until(() => stall.hits > 0 || first.exitCode !== null)
     const second = await keepgw(['index', bucket.name], slow)
-    assertEnds(second, 4, new RegExp(`locked by keepgw index \\(pid ${first.pid} .*--break-lock`))
+    assertEnds(second, 4, new RegExp(`locked by keepgw index \\(pid ${first.pid} .*It is running`))
     stall.release()
     await once(first, 'close')
     assert.equal(first.exitCode, 0, first.output.stderr)
@@ -126,6 +126,30 @@ describe('errors', { skip: server === undefined && NO_S3 }, () => {
     const dropped = await keepgwOk(['index', own.name, '--allow-drop', '100'], env)
     assert.match(dropped.stdout, /1 dropped/)
     await own.destroy()
+  })
+
+  it('a bucket whose objects were all replaced: 1, and what is new does not hide it', async () => {
+    const own = await makeBucket(server!)
+    for (let i = 0; i < 12; i++) await own.put(`old${i}`, `old ${i}`)
+    await keepgwOk(['index', own.name], env)
+    for (let i = 0; i < 12; i++) await own.remove(`old${i}`)
+    for (let i = 0; i < 60; i++) await own.put(`new${i}`, `new ${i}`)
+    assertEnds(await keepgw(['index', own.name], env), 1, /12 of 12 .*--allow-drop 100/)
+    await own.destroy()
+  })
+
+  it('a reader of the output that leaves does not turn a failure into a success', async () => {
+    const child = start(['index', 'keepgw-no-such-bucket', '--json'], env)
+    child.stdout!.destroy()
+    await once(child, 'close')
+    assert.equal(child.exitCode, 1)
+  })
+
+  it('a mapping among the files that are indexed: 2', async () => {
+    const dir = join(scratch.dir, 'among')
+    await mkdir(dir)
+    const outcome = await keepgw(['index', dir, '--mappings', join(dir, 'mapping')], env)
+    assertEnds(outcome, 2, /lies in the directory that is indexed.*--mappings/)
   })
 
   it('an object that cannot be read: 3, and the others are indexed', async () => {

@@ -81,7 +81,7 @@ describe('the lock of a mapping', () => {
       assert.ok(error instanceof KeepgwError)
       assert.equal(error.exitCode, ExitCode.locked)
       assert.match(error.message, new RegExp(`keepgw index .*pid ${process.pid} on ${hostname()}`))
-      assert.match(error.hint!, /--break-lock/)
+      assert.match(error.hint!, /running/)
       return true
     })
     await lock.release()
@@ -128,6 +128,10 @@ describe('the lock of a mapping', () => {
     await catalog.begin(begun, lock.id)
     const tree = await readTree(dir)
 
+    await assert.rejects(acquireLock(catalog, 'index', { breakLock: true }), /is locked by/)
+    // Of another machine nothing can be seen from here.
+    const elsewhere = { host: 'elsewhere', machineId: 'another', bootId: 'another' }
+    await catalog.updateLock((held) => ({ ...held!, ...elsewhere }))
     const next = await acquireLock(catalog, 'index', { breakLock: true })
     const change = { key: 'b', before: null, after: smallRecord(2) }
     const locked = { exitCode: ExitCode.locked }

@@ -73,7 +73,7 @@ describe('the index', () => {
     })
     const h = await Harness.start(t, { volumes: [volume] })
     const socket = await h.connect()
-    socket.write('GET /index HTTP/1.1\r\nHost: x\r\n\r\n')
+    socket.write('GET /index HTTP/1.1\r\nHost: localhost\r\n\r\n')
     await once(socket, 'data')
     socket.destroy()
     await stopped
@@ -115,6 +115,14 @@ describe('tokens', () => {
       }
       assert.equal((await h.get('/_health/ping')).status, 404)
     }
+  })
+
+  test('that are not set do not open them to a web page that gives its name this address', async (t) => {
+    const h = await Harness.start(t, { volumes })
+    const socket = await h.connect()
+    socket.write('GET /index HTTP/1.1\r\nHost: page.example:25107\r\nConnection: close\r\n\r\n')
+    const [answer] = await once(socket, 'data')
+    assert.match(String(answer), /^HTTP\/1\.1 404 /)
   })
 
   test('a management token alone does not open the index to it', async (t) => {
