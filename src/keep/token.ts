@@ -26,14 +26,6 @@ export function sameToken(a: string, b: string): boolean {
   return timingSafeEqual(sha256(a), sha256(b))
 }
 
-/** Returns what may be logged of a token: a v2 token's UUID, or a v1 token's last five characters. */
-export function tokenName(token: string): string {
-  const [, uuid] = /^v2\/([a-z0-9]{5}-[a-z0-9]{5}-[a-z0-9]{15})\//.exec(token) ?? []
-  if (uuid !== undefined) return uuid
-  // Five characters of a short token would be too much of it.
-  return token.length < 20 ? 'v1 token' : `v1 token ending in ${token.slice(-5)}`
-}
-
 /** Returns a query without its `api_token`, as it may be logged. */
 export function withoutToken(query: string): string {
   const hasToken = [...new URLSearchParams(query).keys()].some(isTokenName)

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { requestToken, sameToken, tokenName, withoutToken } from '../../src/keep/token.ts'
+import { requestToken, sameToken, withoutToken } from '../../src/keep/token.ts'
 
 const basic = (text: string) => `Basic ${Buffer.from(text).toString('base64')}`
 const cookie = (token: string) =>
@@ -37,14 +37,6 @@ test('tokens are the same only if they are equal', () => {
       assert.equal(sameToken(a, b), a === b)
     }),
   )
-})
-
-test('the name of a token does not give it away', () => {
-  const secret = 'hocfupkn2pjhrpgp2vxv8rsku7tvtx49arbc9s4bvu7p7wxqvk'
-  assert.equal(tokenName(`v2/zzzzz-gj3su-0123456789abcde/${secret}`), 'zzzzz-gj3su-0123456789abcde')
-  assert.equal(tokenName(secret), 'v1 token ending in wxqvk')
-  assert.equal(tokenName('secret'), 'v1 token')
-  assert.equal(tokenName('v2/secret/secret'), 'v1 token')
 })
 
 test('a query is logged without its token', () => {
