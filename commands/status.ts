@@ -1,7 +1,7 @@
 import { Args, Flags } from '@oclif/core'
 import { KeepgwCommand, mappingFlags, outputFlags } from '../src/command.ts'
 import { knownMappings, mappingsDir, onlyMapping } from '../src/config.ts'
-import { Catalog } from '../src/mapping/catalog.ts'
+import { Catalog, type RunReport } from '../src/mapping/catalog.ts'
 import { readDescription } from '../src/mapping/description.ts'
 import { describeHolder, isProvenDead } from '../src/mapping/lock.ts'
 import { formatBytes, formatSeconds } from '../src/progress.ts'
@@ -66,7 +66,7 @@ Exit codes: 0 all done, 1 failed, 2 usage.`
     const ran =
       lastRun === undefined
         ? 'never'
-        : `${lastRun.outcome}, ended ${lastRun.ended} (${formatSeconds(age!)} ago)`
+        : `${describeOutcome(lastRun)}, ended ${lastRun.ended} (${formatSeconds(age!)} ago)`
     this.emit(
       'status',
       { ...names, ...stats, duplicates, duplicateBytes, lost, lastRun, ageSeconds: age, running },
@@ -77,6 +77,7 @@ Exit codes: 0 all done, 1 failed, 2 usage.`
         `segments    ${stats.segments} (${formatBytes(stats.bytes)})`,
         `blocks      ${stats.blocks} (${formatBytes(stats.blockBytes)})`,
         `duplicates  ${duplicates} segments (${formatBytes(duplicateBytes)})`,
+        `trusted     ${stats.trusted} segments by their ETags alone${stats.trusted > 0 ? ', not read yet' : ''}`,
         `lost        ${lost} blocks without a place${lost > 0 ? ' (see --lost)' : ''}`,
         `last run    ${ran}`,
         ...(running === undefined ? [] : [`running     ${describeHolder(running)}`]),
@@ -91,6 +92,14 @@ Exit codes: 0 all done, 1 failed, 2 usage.`
       this.emit('lost', { hash, ...block }, `${hash}+${length} since ${since}: ${names}`)
     }
   }
+}
+
+function describeOutcome({ outcome, incomplete, unreadable }: RunReport): string {
+  const reasons = [
+    ...(incomplete === undefined ? [] : [`it ended at --${incomplete}`]),
+    ...(unreadable > 0 ? [`${unreadable} objects not readable`] : []),
+  ]
+  return reasons.length === 0 ? outcome : `${outcome} (${reasons.join(', ')})`
 }
 
 /** Returns the mappings that the command line names: without a name all there are. */

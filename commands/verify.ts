@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os'
 import { Args, Flags } from '@oclif/core'
 import { KeepgwCommand, mappingFlags, outputFlags, remoteFlags, remoteOf } from '../src/command.ts'
 import { mappingsDir, onlyMapping } from '../src/config.ts'
@@ -6,7 +7,9 @@ import { HashPool } from '../src/indexer/hash-pool.ts'
 import { type MappingDescription, readDescription } from '../src/mapping/description.ts'
 import { assertSame, openForWriting, reach } from '../src/mapping/open-mapping.ts'
 import { formatPlace } from '../src/mapping/place-line.ts'
+import { ProofJournal } from '../src/mapping/proofs.ts'
 import { MappingTree } from '../src/mapping/tree.ts'
+import { openRemote } from '../src/remote/open.ts'
 import { formatSpec } from '../src/remote/spec.ts'
 import { type BadPlace, dropPlaces, provenBad } from '../src/verifier/repair.ts'
 import { type BlockReport, isGood, verifyBlocks } from '../src/verifier/verify.ts'
@@ -96,8 +99,16 @@ could be reached, 4 another run holds the mapping’s lock, 130 interrupted.`
     const spec = reach(description.remote, asked ?? remoteOf(formatSpec(description.remote), flags))
     const mapping = new MappingTree(dir)
     const { ifMatch } = description
-    const pool = new HashPool(spec, { connections: flags.concurrency, ifMatch, attempts: 3 })
+    const remote = openRemote(spec)
+    const pool = new HashPool(spec, {
+      connections: flags.concurrency,
+      threads: availableParallelism(),
+      ifMatch,
+      attempts: 3,
+      access: (query) => remote.access(query),
+    })
     const tally = new Tally()
+    const proofs = new ProofJournal(dir)
     try {
       await verifyBlocks(flags.all ? allHashes(mapping, share) : fromArray(hashes), {
         mapping,
@@ -106,11 +117,14 @@ could be reached, 4 another run holds the mapping’s lock, 130 interrupted.`
         signal: this.stopSignal(),
         report: (block) => {
           tally.add(block)
+          noteProofs(block, proofs)
           this.#print(block)
         },
       })
     } finally {
+      await proofs.close()
       await pool.close()
+      await remote.close()
     }
     if (flags.repair) await this.#repair(dir, description, tally.bad, flags)
     this.emit('summary', tally.summary(), tally.describe())
@@ -207,6 +221,11 @@ function checkedShare(sample: string | undefined, all: boolean): number {
   const percent = Number(/^(\d+(?:\.\d+)?)%?$/.exec(sample)?.[1])
   if (all && percent > 0 && percent <= 100) return percent / 100
   throw new UsageError(`--sample ${sample} is not possible`, { hint: 'Write: --all --sample 5%' })
+}
+
+/** The next index takes the marks of what was trusted until now away. */
+function noteProofs({ hash, places }: BlockReport, proofs: ProofJournal): void {
+  for (const { place, verdict } of places) if (verdict === 'ok') proofs.note(hash, place)
 }
 
 async function* allHashes(mapping: MappingTree, share: number): AsyncIterable<string> {

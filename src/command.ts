@@ -3,6 +3,12 @@ import { Command, Flags } from '@oclif/core'
 import { ExitCode, KeepgwError, messageOf, UsageError } from './errors.ts'
 import type { RemoteSpec } from './remote/remote.ts'
 import { parseBucket } from './remote/spec.ts'
+import { parseBytes, parseSeconds } from './units.ts'
+
+/** With less, a connection that waits for its turn looks dead to the store. */
+const MIN_BANDWIDTH = 64 * 1024
+/** A timer runs no longer. */
+const MAX_SECONDS = 24 * 86_400
 
 /** Flags that say where a remote's mapping lies. */
 export const mappingFlags = {
@@ -51,6 +57,28 @@ export const remoteFlags = {
   }),
 }
 
+/** Flags that bound what a run does. */
+export const limitFlags = {
+  'bandwidth-limit': Flags.string({
+    helpValue: 'RATE',
+    env: 'KEEPGW_BANDWIDTH_LIMIT',
+    description:
+      'bytes of objects to read in a second, by all threads: 500K, 50M, 1.5G; 50MB for millions',
+  }),
+  'max-objects': Flags.integer({
+    helpValue: 'N',
+    min: 1,
+    exclusive: ['dry-run'],
+    description: 'end once so many objects were read; the next run carries on',
+  }),
+  'max-duration': Flags.string({
+    helpValue: 'TIME',
+    exclusive: ['dry-run'],
+    description:
+      'end after this time, and keep what was read: 3600s, 90m, 2h, 1d; the next run carries on',
+  }),
+}
+
 /** Flags about output. */
 export const outputFlags = {
   json: Flags.boolean({ default: false, description: 'print JSON lines, each with a "type"' }),
@@ -82,6 +110,24 @@ export function remoteOf(bucket: string, flags: RemoteFlagValues): RemoteSpec {
   }
   const given = Object.entries(values).filter(([, value]) => value !== undefined && value !== '')
   return { ...spec, ...Object.fromEntries(given) }
+}
+
+/** Returns the bytes a second that --bandwidth-limit names, if any. Throws UsageError. */
+export function bandwidthOf(text: string | undefined): number | undefined {
+  if (text === undefined) return undefined
+  const rate = parseBytes(text)
+  if (rate >= MIN_BANDWIDTH) return rate
+  throw new UsageError(`--bandwidth-limit ${text} is not possible`, {
+    hint: 'It is bytes in a second, at least 64K',
+  })
+}
+
+/** Returns the seconds that --max-duration names, if any. Throws UsageError. */
+export function durationOf(text: string | undefined): number | undefined {
+  if (text === undefined) return undefined
+  const seconds = parseSeconds(text)
+  if (seconds >= 1 && seconds <= MAX_SECONDS) return seconds
+  throw new UsageError(`--max-duration ${text} is not possible`, { hint: 'From 1s to 24d' })
 }
 
 /** A keepgw command: errors end in one line on stderr and a documented exit code. */

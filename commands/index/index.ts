@@ -1,6 +1,10 @@
+import { availableParallelism } from 'node:os'
 import { Args, Flags } from '@oclif/core'
 import {
+  bandwidthOf,
+  durationOf,
   KeepgwCommand,
+  limitFlags,
   mappingFlags,
   outputFlags,
   remoteFlags,
@@ -9,8 +13,9 @@ import {
 import { mappingsDir } from '../../src/config.ts'
 import { ExitCode, UsageError } from '../../src/errors.ts'
 import { makeScope } from '../../src/indexer/filter.ts'
-import { type IndexCounts, indexRemote } from '../../src/indexer/index-run.ts'
+import { type IndexCounts, type IndexResult, indexRemote } from '../../src/indexer/index-run.ts'
 import { formatBytes, formatSeconds, Progress } from '../../src/progress.ts'
+import { describeRequests, isAmazon, requestCost } from '../../src/remote/s3/cost.ts'
 
 /** Unreadable objects that are named one by one; --json names all. */
 const NAMED = 20
@@ -20,7 +25,9 @@ export default class Index extends KeepgwCommand {
   static override description =
     `Walks the bucket, reads what is new or has changed, and records where each 64 MiB block lies in \
 the mapping tree. Run it from cron: what has not changed is not read again. A run that is stopped or \
-killed has kept what it had done. SIGUSR1 makes it say where it stands.
+killed has kept what it had done. So has one that ends at --max-objects or --max-duration, with 0 and \
+"incomplete" in its summary; what vanished is dropped by a run that comes to its end. SIGUSR1 makes it \
+say where it stands.
 
 Exit codes: 0 all done, 1 failed, 2 usage, 3 some objects could not be read, 4 another run holds the \
 mapping’s lock, 130 interrupted.`
@@ -70,6 +77,34 @@ mapping’s lock, 130 interrupted.`
       default: 32,
       description: 'segments read at once, each on a connection of its own',
     }),
+    'list-concurrency': Flags.integer({
+      helpValue: 'N',
+      env: 'KEEPGW_LIST_CONCURRENCY',
+      min: 1,
+      max: 64,
+      description:
+        'ranges of keys listed at once; by default 8 at Amazon, and 1 elsewhere: more needs a store that lists in byte order, and fails where that proves false',
+    }),
+    workers: Flags.integer({
+      helpValue: 'N',
+      env: 'KEEPGW_WORKERS',
+      min: 1,
+      max: 256,
+      description: 'threads that read and hash; one a core by default',
+    }),
+    etag: Flags.string({
+      helpValue: 'ignore|trust',
+      options: ['ignore', 'trust'],
+      env: 'KEEPGW_ETAG',
+      default: 'ignore',
+      description:
+        'with trust: take the hash of an object of at most 64 MiB from its ETag, where that is an MD5, once a sample of the bucket has proved the rule; with ignore: read everything, also what was only trusted before',
+    }),
+    'etag-sample': Flags.string({
+      helpValue: 'PERCENT',
+      default: '0.1',
+      description: 'with --etag=trust: read this share of such objects all the same, at random',
+    }),
     'allow-drop': Flags.integer({
       helpValue: 'PERCENT',
       min: 0,
@@ -86,6 +121,7 @@ mapping’s lock, 130 interrupted.`
       default: false,
       description: 'only say what would be read and dropped',
     }),
+    ...limitFlags,
     quiet: Flags.boolean({ default: false, description: 'print nothing but warnings and errors' }),
     ...outputFlags,
     ...remoteFlags,
@@ -114,7 +150,15 @@ mapping’s lock, 130 interrupted.`
           exclude: flags.exclude ?? [],
         }),
         concurrency: flags.concurrency,
+        listConcurrency: flags['list-concurrency'],
+        workers: flags.workers ?? availableParallelism(),
+        trustEtags: flags.etag === 'trust' ? { sample: shareOf(flags['etag-sample']) } : undefined,
         allowDrop: flags['allow-drop'],
+        limits: {
+          maxObjects: flags['max-objects'],
+          maxSeconds: durationOf(flags['max-duration']),
+        },
+        bandwidthLimit: bandwidthOf(flags['bandwidth-limit']),
         breakLock: flags['break-lock'],
         dryRun: flags['dry-run'],
         signal: this.stopSignal(),
@@ -132,9 +176,14 @@ mapping’s lock, 130 interrupted.`
       progress.stop()
       if (named > NAMED) this.warning(`not indexed: ${named - NAMED} more`)
       const { waiting: _waiting, ...summary } = counts
-      const line = flags['dry-run'] ? describeRehearsal(counts) : describeResult(counts, seconds())
+      const requests = describeRequests(counts.requests, remote)
+      const line = flags['dry-run']
+        ? describeRehearsal(counts)
+        : describeResult(counts, seconds(), requests)
+      const requestCostUsd = isAmazon(remote) ? requestCost(counts.requests) : undefined
       if (!flags.quiet) {
-        this.emit('summary', { ...summary, dryRun: flags['dry-run'], seconds: seconds() }, line)
+        const data = { ...summary, requestCostUsd, dryRun: flags['dry-run'], seconds: seconds() }
+        this.emit('summary', data, line)
       }
       if (counts.unreadable > 0) process.exitCode = ExitCode.incomplete
     } finally {
@@ -143,21 +192,40 @@ mapping’s lock, 130 interrupted.`
   }
 }
 
+/** Returns what a percentage stands for, 0 to 1. */
+function shareOf(percent: string): number {
+  const share = Number(/^(\d+(?:\.\d+)?)%?$/.exec(percent)?.[1]) / 100
+  if (share <= 1) return share
+  throw new UsageError(`--etag-sample ${percent} is not possible`, {
+    hint: 'Write a number from 0 to 100',
+  })
+}
+
 function describeProgress(counts: Readonly<IndexCounts>, seconds: number): string {
   const { listed, unchanged, added, changed, waiting, bytes } = counts
   const rate = `${formatBytes(bytes / Math.max(seconds, 0.001))}/s`
   return `${listed} listed, ${unchanged} unchanged, ${added + changed} read, ${waiting} waiting, ${formatBytes(bytes)} at ${rate}`
 }
 
-function describeResult(counts: IndexCounts, seconds: number): string {
+function describeResult(counts: IndexResult, seconds: number, requests?: string): string {
   const { listed, added, changed, unchanged, dropped, archived, unreadable, bytes } = counts
+  const { trusted, proven, falseEtags, incomplete } = counts
+  const end = [
+    requests === undefined ? '' : `; ${requests}`,
+    incomplete === undefined ? '' : `; incomplete: it ended at --${incomplete}`,
+  ].join('')
   const extras = [
+    trusted > 0 ? `, ${trusted} by their ETags` : '',
+    proven > 0 ? `, ${proven} of those trusted before proven` : '',
+    falseEtags > 0 ? `, ${falseEtags} with an ETag that is not their MD5` : '',
     archived > 0 ? `, ${archived} archived (skipped)` : '',
     unreadable > 0 ? `, ${unreadable} not readable` : '',
   ].join('')
-  return `${listed} objects: ${added} new, ${changed} changed, ${unchanged} unchanged, ${dropped} dropped${extras}; read ${formatBytes(bytes)} in ${formatSeconds(seconds)}`
+  return `${listed} objects: ${added} new, ${changed} changed, ${unchanged} unchanged, ${dropped} dropped${extras}; read ${formatBytes(bytes)} in ${formatSeconds(seconds)}${end}`
 }
 
-function describeRehearsal({ listed, added, changed, unchanged, dropped }: IndexCounts): string {
-  return `${listed} objects: would read ${added} new and ${changed} changed, leave ${unchanged}, drop ${dropped}`
+function describeRehearsal(counts: IndexCounts): string {
+  const { listed, added, changed, unchanged, dropped, proven } = counts
+  const trusted = proven > 0 ? `, prove ${proven} that were trusted` : ''
+  return `${listed} objects: would read ${added} new and ${changed} changed, leave ${unchanged}, drop ${dropped}${trusted}`
 }

@@ -28,6 +28,11 @@ export function makeScope({ prefixes = [], include = [], exclude = [] }: ScopeOp
   }
 }
 
+/** Returns whether a key is one that a run with this scope is about. */
+export function covers({ prefixes, matches }: Scope, key: string): boolean {
+  return prefixes.some((prefix) => key.startsWith(prefix)) && matches(key)
+}
+
 function anyOf(globs: string[]): (key: string) => boolean {
   const matchers = globs.map(globMatcher)
   return (key) => matchers.some((matches) => matches(key))

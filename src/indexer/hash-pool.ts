@@ -1,20 +1,24 @@
-/** Threads that read and hash segments: one a core, each with connections of its own. */
-import { availableParallelism } from 'node:os'
+/** Threads that read and hash segments, each with connections and hashers of its own. */
 import { extname } from 'node:path'
 import { Worker } from 'node:worker_threads'
-import { KeepgwError } from '../errors.ts'
+import type { BandwidthShare } from '../bandwidth.ts'
+import { KeepgwError, messageOf } from '../errors.ts'
 import type { OpenOptions } from '../remote/open.ts'
 import {
   type ReadRequest,
   RemoteError,
   type RemoteFailure,
   type RemoteSpec,
+  type RequestCounts,
 } from '../remote/remote.ts'
+import { Admission } from './admission.ts'
 
 /** What a thread is started with. */
 export interface WorkerSetup {
   spec: RemoteSpec
-  options: OpenOptions
+  /** `connections` is also the number of segments that the thread reads at once. */
+  options: OpenOptions & { connections: number }
+  bandwidth: BandwidthShare | undefined
 }
 
 export interface HashTask {
@@ -22,78 +26,201 @@ export interface HashTask {
   request: ReadRequest
 }
 
-export interface HashAnswer {
+export interface HashFailure {
   id: number
-  /** The 16 bytes of the MD5. */
-  hash?: Uint8Array
-  failure?: { failure: RemoteFailure; message: string; hint: string | undefined }
+  failure: RemoteFailure
+  message: string
+  hint: string | undefined
+}
+
+/** What has become of some tasks, in the form that is cheapest to hand over. */
+export interface HashAnswers {
+  /** Tasks that were done. */
+  ids: number[]
+  /** Their MD5s, 16 bytes each. */
+  hashes: Uint8Array
+  failures: HashFailure[]
+  /** All that the thread has made. */
+  requests: RequestCounts
+}
+
+/** A question of a thread's reader (see openReader) and the answer to it. */
+export interface AccessQuestion {
+  id: number
+  query: unknown
+}
+export interface AccessAnswer {
+  id: number
+  access?: unknown
+  /** The thread knows it again by `code`. */
+  failure?: { code: string; message: string }
+}
+
+/** Several at a time: a message costs as much as the hash of a small object. */
+export type ToWorker = { tasks: HashTask[] } | { access: AccessAnswer }
+export type FromWorker = { answers: HashAnswers } | { ask: AccessQuestion }
+
+export interface HashPoolOptions extends OpenOptions {
+  /** Segments read at once, by all threads. */
+  connections: number
+  threads: number
+  /** What they may read in a second, together. */
+  bandwidth?: BandwidthShare
+  /** Answers the questions of the threads' readers. */
+  access(query: unknown): Promise<unknown>
 }
 
 interface Pending {
+  length: number
   resolve(hash: Buffer): void
   reject(error: Error): void
 }
 
-interface Thread {
-  worker: Worker
-  /** Why it takes no segments any more: what is posted to it then is never answered. */
-  ended?: Error
-  pending: Map<number, Pending>
-}
-
 /** The source runs as it is in tests, compiled in the package: the worker has the same ending. */
 const WORKER = new URL(`./hash-worker${extname(import.meta.url)}`, import.meta.url)
+/** What a request costs, in bytes that could be read instead: for sharing out segments fairly. */
+const REQUEST_BYTES = 64 * 1024
+export const HASH_BYTES = 16
 
-/** Safe for concurrent use: as many segments at once as the caller asks for. */
+/** Safe for concurrent use. */
 export class HashPool {
-  readonly #threads: Thread[]
+  readonly #start: () => Thread[]
+  readonly #admission: Admission
+  /** None before the first segment: most runs of an index find nothing to read. */
+  #threads: Thread[] = []
   #nextId = 0
+  #closed = false
 
-  /** Starts the threads; `connections` are shared out among them. */
-  constructor(spec: RemoteSpec, options: OpenOptions & { connections: number }) {
-    const count = Math.min(availableParallelism(), options.connections)
+  constructor(spec: RemoteSpec, { threads, access, bandwidth, ...options }: HashPoolOptions) {
+    const count = Math.min(threads, options.connections)
     const connections = Math.ceil(options.connections / count)
-    const setup: WorkerSetup = { spec, options: { ...options, connections } }
-    this.#threads = Array.from({ length: count }, () => startThread(setup))
+    const setup: WorkerSetup = { spec, options: { ...options, connections }, bandwidth }
+    this.#admission = new Admission(options.connections)
+    this.#start = () => Array.from({ length: count }, () => new Thread(setup, access))
+  }
+
+  /**
+   * Returns undefined where a segment of `length` bytes may be handed over now, and else a promise
+   * for when it may. Whoever has many asks first: so what waits in the threads is bounded.
+   */
+  room(length: number): Promise<void> | undefined {
+    return this.#admission.room(length)
   }
 
   /** Resolves to the 16 bytes of the segment's MD5. Throws RemoteError. */
-  hash(request: ReadRequest): Promise<Buffer> {
-    const id = this.#nextId++
-    const thread = this.#threads.reduce((a, b) => (b.pending.size < a.pending.size ? b : a))
-    return new Promise((resolve, reject) => {
-      if (thread.ended !== undefined) throw thread.ended
-      thread.pending.set(id, { resolve, reject })
-      thread.worker.postMessage({ id, request } satisfies HashTask)
-    })
+  async hash(request: ReadRequest): Promise<Buffer> {
+    if (this.#closed) throw new KeepgwError('the hashing threads have ended')
+    if (this.#threads.length === 0) this.#threads = this.#start()
+    const thread = this.#threads.reduce((a, b) => (b.load < a.load ? b : a))
+    this.#admission.enter(request.length)
+    try {
+      return await thread.hash(this.#nextId++, request)
+    } finally {
+      this.#admission.leave(request.length)
+    }
+  }
+
+  /** Returns the requests made for the segments that are done, all threads together. */
+  requests(): RequestCounts {
+    const sum = { list: 0, get: 0, head: 0 }
+    for (const { requests } of this.#threads) {
+      sum.list += requests.list
+      sum.get += requests.get
+      sum.head += requests.head
+    }
+    return sum
   }
 
   /** Ends the threads; segments under way fail. */
   async close(): Promise<void> {
-    await Promise.all(this.#threads.map(({ worker }) => worker.terminate()))
+    this.#closed = true
+    await Promise.all(this.#threads.map((thread) => thread.close()))
   }
 }
 
-function startThread(setup: WorkerSetup): Thread {
-  const worker = new Worker(WORKER, { workerData: setup })
-  const pending = new Map<number, Pending>()
-  const thread: Thread = { worker, pending }
-  const failAll = (error: Error): void => {
-    thread.ended ??= error
-    for (const { reject } of pending.values()) reject(error)
-    pending.clear()
+class Thread {
+  readonly #worker: Worker
+  readonly #pending = new Map<number, Pending>()
+  readonly #access: HashPoolOptions['access']
+  /** Handed over together when this turn of the event loop is done. */
+  #outbox: HashTask[] = []
+  /** Why it takes no segments any more: what is posted to it then is never answered. */
+  #ended: Error | undefined
+  /** Bytes that it has yet to read, and what the requests for them cost. */
+  load = 0
+  /** Those made until its last answers. */
+  requests: RequestCounts = { list: 0, get: 0, head: 0 }
+
+  constructor(setup: WorkerSetup, access: HashPoolOptions['access']) {
+    this.#access = access
+    this.#worker = new Worker(WORKER, { workerData: setup })
+    this.#worker.on('message', (message: FromWorker) => this.#receive(message))
+    this.#worker.on('error', (error) => this.#end(error as Error))
+    this.#worker.on('exit', () => this.#end(new KeepgwError('a hashing thread has ended')))
   }
-  worker.on('message', ({ id, hash, failure }: HashAnswer) => {
-    const waiting = pending.get(id)
-    pending.delete(id)
-    if (failure === undefined) waiting?.resolve(Buffer.from(hash!))
-    else waiting?.reject(answerError(failure))
-  })
-  worker.on('error', failAll)
-  worker.on('exit', () => failAll(new KeepgwError('a hashing thread has ended')))
-  return thread
+
+  hash(id: number, request: ReadRequest): Promise<Buffer> {
+    return new Promise((resolve, reject) => {
+      if (this.#ended !== undefined) throw this.#ended
+      const { length } = request
+      this.load += length + REQUEST_BYTES
+      this.#pending.set(id, { length, resolve, reject })
+      if (this.#outbox.push({ id, request }) === 1) setImmediate(() => this.#flush())
+    })
+  }
+
+  async close(): Promise<void> {
+    await this.#worker.terminate()
+  }
+
+  #flush(): void {
+    const tasks = this.#outbox
+    this.#outbox = []
+    this.#post({ tasks })
+  }
+
+  #post(message: ToWorker): void {
+    this.#worker.postMessage(message)
+  }
+
+  #receive(message: FromWorker): void {
+    if ('ask' in message) void this.#tell(message.ask)
+    else this.#settle(message.answers)
+  }
+
+  #settle({ ids, hashes, failures, requests }: HashAnswers): void {
+    this.requests = requests
+    if (hashes.length !== ids.length * HASH_BYTES) throw new Error('an MD5 for each, or none')
+    const bytes = Buffer.from(hashes.buffer, hashes.byteOffset, hashes.length)
+    for (const [i, id] of ids.entries()) {
+      this.#take(id).resolve(bytes.subarray(i * HASH_BYTES, (i + 1) * HASH_BYTES))
+    }
+    for (const failure of failures) this.#take(failure.id).reject(remoteError(failure))
+  }
+
+  #take(id: number): Pending {
+    const pending = this.#pending.get(id)!
+    this.#pending.delete(id)
+    this.load -= pending.length + REQUEST_BYTES
+    return pending
+  }
+
+  async #tell({ id, query }: AccessQuestion): Promise<void> {
+    try {
+      this.#post({ access: { id, access: await this.#access(query) } })
+    } catch (error) {
+      const code = (error as NodeJS.ErrnoException).code ?? ''
+      this.#post({ access: { id, failure: { code, message: messageOf(error) } } })
+    }
+  }
+
+  #end(error: Error): void {
+    this.#ended ??= error
+    for (const { reject } of this.#pending.values()) reject(error)
+    this.#pending.clear()
+  }
 }
 
-function answerError({ failure, message, hint }: NonNullable<HashAnswer['failure']>): RemoteError {
+function remoteError({ failure, message, hint }: HashFailure): RemoteError {
   return new RemoteError(failure, message, hint === undefined ? {} : { hint })
 }

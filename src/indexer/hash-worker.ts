@@ -1,27 +1,103 @@
 /** A thread that reads segments from the remote and hashes them; hash-pool.ts is its other end. */
 import { parentPort, workerData } from 'node:worker_threads'
-import { messageOf } from '../errors.ts'
-import { nodeEngine } from '../hash/md5.ts'
-import { openRemote } from '../remote/open.ts'
-import { RemoteError } from '../remote/remote.ts'
+import { BandwidthLimit } from '../bandwidth.ts'
+import { KeepgwError, messageOf } from '../errors.ts'
+import { openEngine } from '../hash/engine.ts'
+import { openReader } from '../remote/open-reader.ts'
+import { type ReadRequest, RemoteError } from '../remote/remote.ts'
 import { readResuming } from '../remote/resume.ts'
-import type { HashAnswer, HashTask, WorkerSetup } from './hash-pool.ts'
+import {
+  type AccessAnswer,
+  type FromWorker,
+  HASH_BYTES,
+  type HashFailure,
+  type HashTask,
+  type ToWorker,
+  type WorkerSetup,
+} from './hash-pool.ts'
 
-const { spec, options } = workerData as WorkerSetup
-const remote = openRemote(spec, options)
+/** Results wait this long for others to go with them. */
+const REPORT_MS = 3
 
-parentPort!.on('message', async ({ id, request }: HashTask) => {
-  parentPort!.postMessage({ id, ...(await hash(request)) })
+const { spec, options, bandwidth } = workerData as WorkerSetup
+const limit = bandwidth === undefined ? undefined : new BandwidthLimit(bandwidth)
+const engine = openEngine()
+const questions = new Map<number, (answer: AccessAnswer) => void>()
+const remote = openReader(spec, options, ask)
+let nextQuestion = 0
+const queue: HashTask[] = []
+let running = 0
+/** MD5s of `done`, one after the other. */
+let hashes: Buffer[] = []
+let done: number[] = []
+let failures: HashFailure[] = []
+
+parentPort!.on('message', (message: ToWorker) => {
+  if ('access' in message) {
+    questions.get(message.access.id)?.(message.access)
+  } else {
+    queue.push(...message.tasks)
+    begin()
+  }
 })
 
-async function hash(request: HashTask['request']): Promise<Omit<HashAnswer, 'id'>> {
-  const hasher = nodeEngine.open()
-  try {
-    await readResuming(remote, request, (chunk) => hasher.update(chunk))
-    return { hash: await hasher.digest() }
-  } catch (error) {
-    const { failure, hint } =
-      error instanceof RemoteError ? error : { failure: 'unreachable' as const, hint: undefined }
-    return { failure: { failure, message: messageOf(error), hint } }
+function begin(): void {
+  while (running < options.connections && queue.length > 0) {
+    running += 1
+    void run(queue.shift()!)
   }
+}
+
+async function run({ id, request }: HashTask): Promise<void> {
+  try {
+    const md5 = await hash(request)
+    hashes.push(md5)
+    done.push(id)
+  } catch (error) {
+    failures.push({ id, ...failureOf(error) })
+  }
+  // A message costs as much as a small object's hash, so it is sent for several.
+  if (done.length + failures.length === 1) setTimeout(report, REPORT_MS)
+  running -= 1
+  begin()
+}
+
+function report(): void {
+  // Memory of its own: of a pooled buffer the whole pool would be handed over.
+  const packed = new Uint8Array(hashes.length * HASH_BYTES)
+  for (const [i, hash] of hashes.entries()) packed.set(hash, i * HASH_BYTES)
+  post({ answers: { ids: done, hashes: packed, failures, requests: remote.requests() } })
+  hashes = []
+  done = []
+  failures = []
+}
+
+function post(message: FromWorker): void {
+  parentPort!.postMessage(message)
+}
+
+async function hash(request: ReadRequest): Promise<Buffer> {
+  using hasher = engine.open()
+  const sink = (chunk: Uint8Array): void | Promise<void> => hasher.update(chunk)
+  await readResuming(remote, request, limit === undefined ? sink : limit.before(sink))
+  return await hasher.digest()
+}
+
+function failureOf(error: unknown): Omit<HashFailure, 'id'> {
+  const { failure, hint } =
+    error instanceof RemoteError ? error : { failure: 'unreachable' as const, hint: undefined }
+  return { failure, message: messageOf(error), hint }
+}
+
+/** Asks the main thread what the reader must know. */
+function ask(query: unknown): Promise<unknown> {
+  const id = nextQuestion++
+  return new Promise((resolve, reject) => {
+    questions.set(id, ({ access, failure }) => {
+      questions.delete(id)
+      if (failure === undefined) resolve(access)
+      else reject(Object.assign(new KeepgwError(failure.message), { code: failure.code }))
+    })
+    post({ ask: { id, query } })
+  })
 }

@@ -1,7 +1,6 @@
 /** Learns the hashes of one object, whatever happens to it meanwhile. */
 import { segmentCount, segmentRange } from '../mapping/record.ts'
 import { RemoteError, type RemoteObject, type RemoteStore } from '../remote/remote.ts'
-import type { Slots } from '../slots.ts'
 import type { HashPool } from './hash-pool.ts'
 
 /** An object as it was when all of its segments were read. */
@@ -16,8 +15,6 @@ const HASH_BYTES = 16
 export interface ObjectReaderOptions {
   remote: RemoteStore
   pool: HashPool
-  /** One for each segment that may be under way. */
-  slots: Slots
   /** Called once when the store turns out to answer 412 to a true ETag. Returns a pool without If-Match. */
   distrustIfMatch(): Promise<HashPool>
   onBytes(bytes: number): void
@@ -35,7 +32,7 @@ export class ObjectReader {
   }
 
   /**
-   * Resolves to `scheduled` once every segment has a slot, so that the caller can go on to the next
+   * Resolves once every segment has been handed over, so that the caller can go on to the next
    * object, with `result` for when it is read. `result` is undefined where the object is gone; it
    * throws RemoteError where the object cannot be read, or changed twice while it was read.
    */
@@ -90,18 +87,14 @@ export class ObjectReader {
   }
 
   #readSegments(object: RemoteObject): { scheduled: Promise<void>; hashes: Promise<Buffer> } {
-    const { slots } = this.#options
     const hashes = Buffer.alloc(segmentCount(object.size) * HASH_BYTES)
     const reads: Promise<void>[] = []
     let failed = false
     const schedule = async (): Promise<void> => {
       for (let segment = 0; segment * HASH_BYTES < hashes.length; segment++) {
-        await slots.take()
-        if (failed) {
-          slots.free()
-          return
-        }
-        const read = this.#readSegment(object, segment, hashes).finally(() => slots.free())
+        await (await this.#pool).room(segmentRange(object.size, segment).length)
+        if (failed) return
+        const read = this.#readSegment(object, segment, hashes)
         read.catch(() => {
           failed = true
         })

@@ -14,7 +14,7 @@ import { ExitCode, KeepgwError, messageOf } from '../errors.ts'
 import { keyFromBytes, keyToBytes } from '../remote/key.ts'
 import { refuseBadFile, refuseFullDisk, refuseNetworkFileSystem } from './catalog-disk.ts'
 import { stateDir } from './description.ts'
-import { type CatalogRecord, decodeRecord, encodeRecord } from './record.ts'
+import { type CatalogRecord, decodeRecord, encodeRecord, isRecordOf } from './record.ts'
 
 /** Longest key in bytes: LMDB's limit. S3 ends at 1,024. */
 export const MAX_KEY = 1978
@@ -30,7 +30,12 @@ export interface CatalogStats {
   blocks: number
   /** Bytes of the different blocks. */
   blockBytes: number
+  /** Segments whose hash was taken from the ETag, and that no read has proven since. */
+  trusted: number
 }
+
+/** A limit that the user has set to a run. */
+export type RunLimit = 'max-objects' | 'max-duration'
 
 /** How the last index run ended. */
 export interface RunReport {
@@ -40,6 +45,8 @@ export interface RunReport {
   outcome: 'complete' | 'incomplete' | 'interrupted' | 'failed'
   /** Objects that could not be read. */
   unreadable: number
+  /** The limit that ended it early. */
+  incomplete?: RunLimit
 }
 
 /** A block that lost its last place. */
@@ -87,7 +94,14 @@ export interface Intent {
   found: string[]
 }
 
-const NO_STATS: CatalogStats = { objects: 0, segments: 0, bytes: 0, blocks: 0, blockBytes: 0 }
+const NO_STATS: CatalogStats = {
+  objects: 0,
+  segments: 0,
+  bytes: 0,
+  blocks: 0,
+  blockBytes: 0,
+  trusted: 0,
+}
 /** A page of the walk: long enough to be cheap, short enough to pin no old pages while it is used. */
 const WALK_PAGE = 1000
 /** Notes of unseen keys that are written together. */
@@ -95,6 +109,27 @@ const NOTES_AT_ONCE = 4096
 
 type Bytes = Database<Buffer, Buffer>
 type Json = Database<unknown, string>
+
+/** What the catalog holds of an object, decoded when it is asked for. */
+export class CatalogEntry {
+  readonly key: string
+  readonly #bytes: Buffer
+
+  constructor(key: string, bytes: Buffer) {
+    this.key = key
+    this.#bytes = bytes
+  }
+
+  /** Throws KeepgwError where the catalog is damaged. */
+  get record(): CatalogRecord {
+    return decodeRecord(this.#bytes)
+  }
+
+  /** Returns whether the object is what it was, with no segment of it dropped since. */
+  isStill(etag: string, size: number): boolean {
+    return isRecordOf(this.#bytes, etag, size)
+  }
+}
 
 export class Catalog {
   readonly #dir: string
@@ -144,24 +179,44 @@ export class Catalog {
   }
 
   get(key: string): CatalogRecord | undefined {
+    return this.entry(key)?.record
+  }
+
+  /** As get(), with the record not yet decoded. */
+  entry(key: string): CatalogEntry | undefined {
     if (!fitsCatalog(key)) return undefined
     const bytes = this.#objects.get(keyToBytes(key))
-    return bytes === undefined ? undefined : decodeRecord(bytes)
+    return bytes === undefined ? undefined : new CatalogEntry(key, bytes)
   }
 
   /**
    * Yields the objects whose keys start with `prefix`, in order of the keys' bytes; from `from` on
    * where it is given. Holds no snapshot: what is written meanwhile may or may not be seen.
    */
-  *entries(prefix = '', from = prefix): Iterable<{ key: string; record: CatalogRecord }> {
+  *entries(prefix = '', from = prefix): Iterable<CatalogEntry> {
     const end = afterPrefix(keyToBytes(prefix))
     for (const { key, value } of paged(this.#objects, keyToBytes(from), end)) {
-      yield { key: keyFromBytes(key), record: decodeRecord(value) }
+      yield new CatalogEntry(keyFromBytes(key), value)
+    }
+  }
+
+  /** Yields every `step`th key that starts with `prefix`. Steps over the others without reading them. */
+  *keysAtSteps(prefix: string, step: number): Iterable<string> {
+    const end = afterPrefix(keyToBytes(prefix))
+    let start = keyToBytes(prefix)
+    if (start.length > MAX_KEY) return
+    for (let offset = step - 1; ; offset = step) {
+      const range = { start, offset, limit: 1, ...(end === undefined ? {} : { end }) }
+      const [key] = this.#objects.getKeys(range)
+      if (key === undefined) return
+      yield keyFromBytes(key)
+      start = key
     }
   }
 
   stats(): CatalogStats {
-    return (this.#meta.get('stats') as CatalogStats | undefined) ?? NO_STATS
+    // Older counts lack what was not counted then.
+    return { ...NO_STATS, ...(this.#meta.get('stats') as Partial<CatalogStats> | undefined) }
   }
 
   lastRun(): RunReport | undefined {
@@ -339,6 +394,7 @@ function added(a: CatalogStats, b: CatalogStats): CatalogStats {
     bytes: a.bytes + b.bytes,
     blocks: a.blocks + b.blocks,
     blockBytes: a.blockBytes + b.blockBytes,
+    trusted: a.trusted + b.trusted,
   }
 }
 
@@ -361,6 +417,7 @@ function decodeIntent(stored: StoredIntent): Intent {
     record === null ? null : decodeRecord(Buffer.from(record, 'base64'))
   return {
     ...stored,
+    delta: { ...NO_STATS, ...stored.delta },
     changes: stored.changes.map(([key, before, after]) => ({
       key,
       before: decode(before),

@@ -16,6 +16,8 @@ export interface MappingDescription {
   remote: RemoteSpec
   /** False once the store was seen to answer 412 to a true ETag: then answers are compared. */
   ifMatch: boolean
+  /** False once an object's ETag looked like its MD5, and was not: then none is taken for it. */
+  etagIsMd5?: false
 }
 
 /** Returns keepgw's own directory in a mapping. */
@@ -97,5 +99,7 @@ function checked(json: unknown): MappingDescription {
     (remote?.kind === 's3' && typeof remote.bucket === 'string') ||
     (remote?.kind === 'directory' && typeof remote.root === 'string')
   if (!named) throw new Error('it names no remote')
-  return { version: 1, remote, ifMatch: description.ifMatch !== false }
+  const { ifMatch, etagIsMd5 } = description
+  const trust = etagIsMd5 === false ? { etagIsMd5 } : {}
+  return { version: 1, remote, ifMatch: ifMatch !== false, ...trust }
 }

@@ -13,6 +13,8 @@ export interface Place {
   key: string
   /** What the object's ETag was when it was hashed. A line written by hand may lack it. */
   etag?: string
+  /** True where the hash was taken from the ETag, and no read has proven it since. */
+  trusted?: true
   /** Other `name=value` attributes of the line, kept as they are. */
   extra?: string[]
 }

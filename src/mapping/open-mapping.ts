@@ -64,7 +64,8 @@ export async function settleDescription(
 ): Promise<MappingDescription> {
   const found = await findStillTrue(dir, asked)
   const remote = { ...found?.remote, ...publicPart(asked) }
-  const description: MappingDescription = { version: 1, remote, ifMatch: found?.ifMatch ?? true }
+  const learnt = found ?? { version: 1, remote, ifMatch: true }
+  const description: MappingDescription = { ...learnt, remote }
   if (JSON.stringify(found) !== JSON.stringify(description)) {
     await writeDescription(dir, description)
   }

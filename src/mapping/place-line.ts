@@ -12,12 +12,15 @@ export const MAX_BLOCK = 67_108_864
 // Control bytes would break lines and fields; a lone surrogate is a byte that is not UTF-8 (key.ts).
 // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what must be escaped
 const UNSAFE = /[%\u0000-\u001f\u007f\ud800-\udfff]/u
+/** Marks a place whose hash nobody has read yet: the object's ETag is all the proof there is. */
+const TRUSTED = 'proof=etag'
 const LINE = /^(0|[1-9]\d{0,15}):([1-9]\d{0,7}):([^\t]+)((?:\t[^\t]*)*)$/
 
 /** Returns the line of a place, without its line feed. */
 export function formatPlace(place: Place): string {
   let line = `${place.offset}:${place.length}:${encodePath(place.key)}`
   if (place.etag !== undefined) line += `\tetag=${encodePath(place.etag)}`
+  if (place.trusted) line += `\t${TRUSTED}`
   for (const attribute of place.extra ?? []) line += `\t${attribute}`
   return line
 }
@@ -35,6 +38,8 @@ export function parsePlace(line: string): Place | undefined {
       const etag = decodePath(attribute.slice('etag='.length))
       if (etag === undefined) return undefined
       place.etag = etag
+    } else if (attribute === TRUSTED) {
+      place.trusted = true
     } else {
       place.extra ??= []
       place.extra.push(attribute)

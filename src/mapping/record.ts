@@ -15,9 +15,13 @@ export interface CatalogRecord {
    * repair has dropped: the next index reads the object anew.
    */
   hashes: Buffer
+  /** True where the only hash was taken from the ETag, and no read has proven it since. */
+  trusted?: true
 }
 
 const FORMAT = 1
+/** Set in the first byte of a trusted record: a keepgw that knows no such mark must not drop it. */
+const TRUSTED = 0x80
 const HEAD = 19
 const HASH_BYTES = 16
 const DROPPED = '0'.repeat(32)
@@ -43,14 +47,41 @@ export function segmentHash(record: CatalogRecord, segment: number): string | un
 
 /** Returns the place of a segment of `key`. */
 export function segmentPlace(key: string, record: CatalogRecord, segment: number): Place {
-  return { ...segmentRange(record.size, segment), key, etag: record.etag }
+  const place: Place = { ...segmentRange(record.size, segment), key, etag: record.etag }
+  if (record.trusted) place.trusted = true
+  return place
+}
+
+/** Returns the record without its mark: a read has shown what the hashes are, or there are none. */
+export function withoutTrust({ trusted: _mark, ...record }: CatalogRecord): CatalogRecord {
+  return record
 }
 
 /** True where a repair has dropped a segment, so that the object must be read anew. */
 export function isDamaged(record: CatalogRecord): boolean {
-  const { hashes } = record
-  for (let at = 0; at < hashes.length; at += HASH_BYTES) {
-    if (hashes.readBigUInt64LE(at) === 0n && hashes.readBigUInt64LE(at + 8) === 0n) return true
+  return hasDroppedHash(record.hashes, 0)
+}
+
+/**
+ * Returns whether the bytes hold an undamaged record of this ETag and size: the same as comparing
+ * with what decodeRecord returns, and cheaper. False for what decodeRecord throws at.
+ */
+export function isRecordOf(bytes: Buffer, etag: string, size: number): boolean {
+  if (bytes.length < HEAD || (bytes[0]! & ~TRUSTED) !== FORMAT) return false
+  const end = HEAD + bytes.readUInt16LE(17)
+  return (
+    bytes.readDoubleLE(1) === size &&
+    bytes.toString('utf8', HEAD, end) === etag &&
+    bytes.length - end === segmentCount(size) * HASH_BYTES &&
+    !hasDroppedHash(bytes, end)
+  )
+}
+
+function hasDroppedHash(bytes: Buffer, start: number): boolean {
+  for (let at = start; at < bytes.length; at += HASH_BYTES) {
+    let byte = at
+    while (byte < at + HASH_BYTES && bytes[byte] === 0) byte += 1
+    if (byte === at + HASH_BYTES) return true
   }
   return false
 }
@@ -59,14 +90,15 @@ export function isDamaged(record: CatalogRecord): boolean {
 export function withoutSegments(record: CatalogRecord, segments: Iterable<number>): CatalogRecord {
   const hashes = Buffer.from(record.hashes)
   for (const segment of segments) hashes.fill(0, segment * HASH_BYTES, (segment + 1) * HASH_BYTES)
-  return { ...record, hashes }
+  const left = { ...record, hashes }
+  return isDamaged(left) ? withoutTrust(left) : left
 }
 
-/** Returns the bytes of a record: version, size, time, length of the ETag, ETag, hashes. */
+/** Returns the bytes of a record: version and mark, size, time, length of the ETag, ETag, hashes. */
 export function encodeRecord(record: CatalogRecord): Buffer {
   const etag = Buffer.from(record.etag, 'utf8')
   const bytes = Buffer.allocUnsafe(HEAD + etag.length + record.hashes.length)
-  bytes.writeUInt8(FORMAT, 0)
+  bytes.writeUInt8(record.trusted ? FORMAT | TRUSTED : FORMAT, 0)
   bytes.writeDoubleLE(record.size, 1)
   bytes.writeDoubleLE(record.lastModified, 9)
   bytes.writeUInt16LE(etag.length, 17)
@@ -77,7 +109,8 @@ export function encodeRecord(record: CatalogRecord): Buffer {
 
 /** Returns the record that the bytes hold. Throws KeepgwError where they cannot be one. */
 export function decodeRecord(bytes: Buffer): CatalogRecord {
-  if (bytes.length < HEAD || bytes.readUInt8(0) !== FORMAT) throw damaged('an unknown record')
+  const trusted = bytes[0] === (FORMAT | TRUSTED)
+  if (bytes.length < HEAD || !(trusted || bytes[0] === FORMAT)) throw damaged('an unknown record')
   const size = bytes.readDoubleLE(1)
   const end = HEAD + bytes.readUInt16LE(17)
   const hashes = bytes.subarray(end)
@@ -85,7 +118,9 @@ export function decodeRecord(bytes: Buffer): CatalogRecord {
     throw damaged(`a record of ${size} bytes with ${hashes.length} bytes of hashes`)
   }
   const etag = bytes.toString('utf8', HEAD, end)
-  return { etag, size, lastModified: bytes.readDoubleLE(9), hashes }
+  const record: CatalogRecord = { etag, size, lastModified: bytes.readDoubleLE(9), hashes }
+  if (trusted) record.trusted = true
+  return record
 }
 
 function damaged(what: string): KeepgwError {

@@ -209,12 +209,12 @@ function changesByHash(changes: Change[]): Map<string, BlockChange> {
     return change
   }
   for (const { key, before, after } of changes) {
-    const sameEtag = before?.etag === after?.etag
+    const sameLine = before?.etag === after?.etag && before?.trusted === after?.trusted
     const segments = Math.max(count(before), count(after))
     for (let segment = 0; segment < segments; segment++) {
       const was = hashAt(before, segment)
       const is = hashAt(after, segment)
-      if (was === is && sameEtag) continue
+      if (was === is && sameLine) continue
       if (was !== undefined) of(was).remove.push(segmentPlace(key, before!, segment))
       if (is !== undefined) of(is).add.push(segmentPlace(key, after!, segment))
     }
@@ -231,13 +231,14 @@ function hashAt(record: CatalogRecord | null, segment: number): string | undefin
 }
 
 function objectDelta(changes: Change[]): Omit<CatalogStats, 'blocks' | 'blockBytes'> {
-  const delta = { objects: 0, segments: 0, bytes: 0 }
+  const delta = { objects: 0, segments: 0, bytes: 0, trusted: 0 }
   const add = (record: CatalogRecord | null, sign: number): void => {
     if (record === null) return
     delta.objects += sign
     for (let segment = 0; segment < count(record); segment++) {
       if (segmentHash(record, segment) === undefined) continue
       delta.segments += sign
+      if (record.trusted) delta.trusted += sign
       delta.bytes += sign * segmentRange(record.size, segment).length
     }
   }

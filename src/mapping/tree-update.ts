@@ -13,6 +13,7 @@ import {
   readFileSync,
   renameSync,
   rmSync,
+  statSync,
   unlinkSync,
   writeFileSync,
 } from 'node:fs'
@@ -44,7 +45,9 @@ export interface BlockPlan {
 export function planBlock(mappings: string, hash: string, change: BlockChange): BlockPlan {
   const file = blockFile(mappings, hash)
   const add = change.add.map((place) => `${formatPlace(place)}\n`)
-  const bytes = readIfThere(file)
+  // Most are new, and an error for each of them would cost more than the rest.
+  const isThere = statSync(file, { throwIfNoEntry: false }) !== undefined
+  const bytes = isThere ? readFileSync(file) : undefined
   if (bytes === undefined) {
     const has = add.length > 0
     const action = has ? 'create' : 'none'
@@ -116,13 +119,9 @@ export function removeLeftovers(mappings: string, hashes: Iterable<string>): voi
 }
 
 function create(file: string, content: string | Buffer): void {
-  try {
-    writeFileSync(file, content, { flag: 'wx' })
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
-    mkdirSync(dirname(file), { recursive: true })
-    writeFileSync(file, content, { flag: 'wx' })
-  }
+  const dir = dirname(file)
+  if (statSync(dir, { throwIfNoEntry: false }) === undefined) mkdirSync(dir)
+  writeFileSync(file, content, { flag: 'wx' })
 }
 
 /** Readers see the old file or the new one, both whole. */
@@ -137,13 +136,4 @@ function replace(file: string, content: string | Buffer): void {
     closeSync(fd)
   }
   renameSync(beside, file)
-}
-
-function readIfThere(file: string): Buffer | undefined {
-  try {
-    return readFileSync(file)
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
-    throw error
-  }
 }

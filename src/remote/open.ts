@@ -6,7 +6,7 @@ import { openS3 } from './s3/s3.ts'
 export interface OpenOptions {
   /** False for a store that answers 412 to a true ETag: the answered ETag is compared instead. */
   ifMatch?: boolean
-  /** Connections at once, at most; unlimited by default. Requests time out while they wait for one. */
+  /** Connections at once, at most; unlimited by default. */
   connections?: number
   /** Times a request is made until an answer's headers are there. */
   attempts?: number

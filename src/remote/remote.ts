@@ -60,7 +60,21 @@ export interface ListPage {
 export interface ListOptions {
   /** Only keys that start with this. */
   prefix?: string
+  /** Only what the store lists behind this key; where `ranges` is `none`, it may be left out. */
+  after?: string
   signal?: AbortSignal
+}
+
+/** Requests that were made; those that failed and were made again count each time. */
+export interface RequestCounts {
+  list: number
+  get: number
+  head: number
+}
+
+/** Returns all requests of both. */
+export function addRequests(a: Readonly<RequestCounts>, b: Readonly<RequestCounts>): RequestCounts {
+  return { list: a.list + b.list, get: a.get + b.get, head: a.head + b.head }
 }
 
 /** A range of one object, and what the object must still be. */
@@ -82,8 +96,31 @@ export interface ReadRequest {
  */
 export type Sink = (chunk: Uint8Array) => void | Promise<void>
 
+/** Reads objects. Safe for concurrent use, each method. */
+export interface RemoteReader {
+  /**
+   * Delivers exactly `length` bytes to the sink, or throws RemoteError; bytes that reached the sink
+   * before the throw are right as far as the transport can tell (`delivered` of the error counts
+   * them). Nothing reaches the sink before the answer's range, ETag and size have been checked.
+   * A sink's own error is thrown as it is, after the connection has been freed.
+   */
+  read(request: ReadRequest, sink: Sink, signal?: AbortSignal): Promise<void>
+
+  /** Returns what was asked up to now; nothing for a directory. */
+  requests(): Readonly<RequestCounts>
+
+  /** Frees connections. Pending calls fail. */
+  close(): Promise<void>
+}
+
+/**
+ * Whether a part of a listing can be asked for by `after`. `sure`: the store lists in the order of
+ * the keys' bytes. `likely`: it should, and it must be seen that it does. `none`: it cannot.
+ */
+export type RangeSupport = 'sure' | 'likely' | 'none'
+
 /** Safe for concurrent use, each method. */
-export interface RemoteStore {
+export interface RemoteStore extends RemoteReader {
   readonly spec: RemoteSpec
 
   /** `s3://bucket/prefix` or `file:///dir`, for messages. */
@@ -97,13 +134,8 @@ export interface RemoteStore {
    */
   list(options?: ListOptions): AsyncIterable<ListPage>
 
-  /**
-   * Delivers exactly `length` bytes to the sink, or throws RemoteError; bytes that reached the sink
-   * before the throw are right as far as the transport can tell (`delivered` of the error counts
-   * them). Nothing reaches the sink before the answer's range, ETag and size have been checked.
-   * A sink's own error is thrown as it is, after the connection has been freed.
-   */
-  read(request: ReadRequest, sink: Sink, signal?: AbortSignal): Promise<void>
+  /** Says what `after` is good for here. Never throws: what keeps it from knowing comes of list too. */
+  ranges(): Promise<RangeSupport>
 
   /**
    * Looks at an object without reading it. Throws RemoteError `gone` where it does not exist and
@@ -111,8 +143,8 @@ export interface RemoteStore {
    */
   stat(key: string, signal?: AbortSignal): Promise<RemoteObject>
 
-  /** Frees connections. Pending calls fail. */
-  close(): Promise<void>
+  /** Answers the questions of readers in other threads (see openReader). */
+  access(query: unknown): Promise<unknown>
 }
 
 /**

@@ -1,6 +1,6 @@
 /** Reads on where a connection broke, instead of from the start. */
 import { setTimeout } from 'node:timers/promises'
-import { type ReadRequest, RemoteError, type RemoteStore, type Sink } from './remote.ts'
+import { type ReadRequest, RemoteError, type RemoteReader, type Sink } from './remote.ts'
 
 /** Breaks in a row, without a byte in between, after which a read is given up. */
 const MAX_BREAKS = 3
@@ -11,7 +11,7 @@ const FIRST_PAUSE_MS = 200
  * connection, as long as that makes progress. Sink and `delivered` see one continuous read.
  */
 export async function readResuming(
-  remote: RemoteStore,
+  remote: RemoteReader,
   request: ReadRequest,
   sink: Sink,
   signal?: AbortSignal,

@@ -91,7 +91,8 @@ async function verifyPlace(hash: string, place: Place, pool: HashPool): Promise<
     const actual = await pool.hash(etag === undefined ? range : { ...range, etag })
     if (actual.toString('hex') === hash) return { place, verdict: 'ok' }
     const verdict = etag === undefined ? 'changed' : 'corrupt'
-    return { place, verdict, reason: `its MD5 is ${actual.toString('hex')}` }
+    const why = place.trusted ? ', not its ETag, which was trusted' : ''
+    return { place, verdict, reason: `its MD5 is ${actual.toString('hex')}${why}` }
   } catch (error) {
     const verdict = error instanceof RemoteError ? error.failure : 'unreachable'
     return { place, verdict, reason: messageOf(error) }

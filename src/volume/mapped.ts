@@ -2,12 +2,15 @@
 import { messageOf } from '../errors.ts'
 import type { MappingDescription } from '../mapping/description.ts'
 import { type MappingReader, MappingUnreachable, type Place } from '../mapping/mapping.ts'
+import type { ProofJournal } from '../mapping/proofs.ts'
 import { showKey } from '../remote/key.ts'
 import { RemoteError, type RemoteSpec, type RemoteStore, type Sink } from '../remote/remote.ts'
 import type { BlockSource, IndexedBlock, Volume } from './volume.ts'
 
 export interface MappedVolumeParts {
   mapping: MappingReader
+  /** Where to note which trusted places were proven; nowhere if it is left out. */
+  proofs?: ProofJournal
   /** What the mapping is of, as it was read at the start. */
   description: MappingDescription
   /** Reads the description anew: an index run may have learnt something since. */
@@ -42,7 +45,7 @@ export class MappedVolume implements Volume {
   async *sources(hash: string): AsyncIterable<BlockSource> {
     try {
       for await (const place of this.#parts.mapping.places(hash)) {
-        yield new MappedSource(this, place)
+        yield new MappedSource(this, hash, place)
       }
     } catch (error) {
       throw unreachable(error)
@@ -66,7 +69,13 @@ export class MappedVolume implements Volume {
     return asked === this.remote ? undefined : this.remote
   }
 
+  /** Notes that the place was found to hold the block. */
+  proven(hash: string, place: Place): void {
+    this.#parts.proofs?.note(hash, place)
+  }
+
   async close(): Promise<void> {
+    await this.#parts.proofs?.close()
     await Promise.all(this.#opened.map((remote) => remote.close()))
   }
 
@@ -81,11 +90,21 @@ export class MappedVolume implements Volume {
 
 class MappedSource implements BlockSource {
   readonly #volume: MappedVolume
+  readonly #hash: string
   readonly #place: Place
 
-  constructor(volume: MappedVolume, place: Place) {
+  constructor(volume: MappedVolume, hash: string, place: Place) {
     this.#volume = volume
+    this.#hash = hash
     this.#place = place
+  }
+
+  get trusted(): boolean {
+    return this.#place.trusted === true
+  }
+
+  proven(): void {
+    this.#volume.proven(this.#hash, this.#place)
   }
 
   get length(): number {

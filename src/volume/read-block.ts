@@ -160,13 +160,16 @@ class BlockReading {
 
   async #finish(): Promise<void> {
     for (const source of this.#readFrom) this.#query.failures.delete(String(source))
+    // Of several, each has shown a part of its bytes only.
+    if (this.#readFrom.size === 1) for (const source of this.#readFrom) source.proven?.()
     await this.#write(this.#held)
   }
 
   /** The bytes are wrong. Starts again if nothing of them was sent. */
   #reject(last: BlockSource): void {
     for (const source of this.#readFrom) {
-      this.#walk.failed(source, 'corrupt', this.#offset, 'the data has another MD5')
+      const why = source.trusted ? ' than its ETag, which was trusted, says' : ''
+      this.#walk.failed(source, 'corrupt', this.#offset, `the data has another MD5${why}`)
     }
     if (this.#begun) {
       throw new BlockError('corrupt', `block ${this.#query.hash} proved wrong on its way`)

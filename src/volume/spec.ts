@@ -2,6 +2,7 @@
 import { resolve } from 'node:path'
 import { UsageError } from '../errors.ts'
 import { readDescription } from '../mapping/description.ts'
+import { ProofJournal } from '../mapping/proofs.ts'
 import { MappingTree } from '../mapping/tree.ts'
 import { openRemote } from '../remote/open.ts'
 import type { RemoteSpec } from '../remote/remote.ts'
@@ -56,6 +57,7 @@ export async function openVolume(spec: VolumeSpec): Promise<Volume> {
   }
   return new MappedVolume({
     mapping: new MappingTree(mappings),
+    proofs: new ProofJournal(mappings),
     description,
     readDescription: () => readDescription(mappings),
     openRemote: (options) =>

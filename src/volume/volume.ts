@@ -9,6 +9,9 @@ export interface BlockSource {
   /** Bytes of the whole block. */
   readonly length: number
 
+  /** True where the block's hash was taken from an ETag, and no read has proven it since. */
+  readonly trusted?: boolean
+
   /** Where it is, for logs and messages; the same text for the same place at every request. */
   toString(): string
 
@@ -23,6 +26,9 @@ export interface BlockSource {
    * false if only a read can tell. Throws RemoteError (`gone`, `changed`, `unreachable`).
    */
   unchanged(signal: AbortSignal): Promise<boolean>
+
+  /** To be called once the whole block was read from here, and its MD5 was right. */
+  proven?(): void
 }
 
 /** A block as an index lists it. */

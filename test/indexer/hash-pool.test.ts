@@ -18,13 +18,25 @@ before(async () => {
   spec = { kind: 'directory', root: join(dir, 'remote') }
   await mkdir(spec.root)
   await writeFile(join(spec.root, 'foo'), 'xfoox')
+  await writeFile(join(spec.root, 'patterned'), patterned)
   await writeFile(join(spec.root, 'sparse'), '')
   await truncate(join(spec.root, 'sparse'), 40 * MAX_BLOCK)
 })
 
 after(() => rm(dir, { recursive: true }))
 
-const options = { ifMatch: true, attempts: 1, connections: 2 }
+/** Any two ranges of it differ. */
+const patterned = Buffer.from(
+  Array.from({ length: 80_000 }, (_, i) => (i * i * 31 + (i >> 3)) & 255),
+)
+
+const options = {
+  ifMatch: true,
+  attempts: 1,
+  connections: 2,
+  threads: 2,
+  access: async () => undefined,
+}
 
 describe('a hash pool', () => {
   it('hashes a range of an object, and says why it cannot', async () => {
@@ -34,6 +46,27 @@ describe('a hash pool', () => {
     await assert.rejects(pool.hash({ key: 'bar', offset: 0, length: 1 }), { failure: 'gone' })
     const changed = { key: 'foo', offset: 0, length: 1, etag: 'other' }
     await assert.rejects(pool.hash(changed), { failure: 'changed' })
+    await pool.close()
+  })
+
+  it('gives each of many segments its own hash, whenever it ends', async () => {
+    const pool = new HashPool(spec, { ...options, connections: 7 })
+    const range = (i: number) => ({
+      key: 'patterned',
+      offset: i * 37,
+      length: 1 + ((i * 7919) % 5000),
+    })
+    const all = Array.from({ length: 2000 }, (_, i) => i)
+    const read = async (i: number): Promise<string> => {
+      await pool.room(range(i).length)
+      return (await pool.hash(range(i))).toString('hex')
+    }
+    const hashes = await Promise.all(all.map(read))
+    for (const i of all) {
+      const { offset, length } = range(i)
+      const expected = createHash('md5').update(patterned.subarray(offset, offset + length))
+      assert.equal(hashes[i], expected.digest('hex'))
+    }
     await pool.close()
   })
 
@@ -54,7 +87,9 @@ it('a run that is interrupted in the middle of a large object ends with the reas
     remote: spec,
     scope: makeScope({ include: ['sparse'] }),
     concurrency: 3,
+    workers: 2,
     allowDrop: 0,
+    limits: {},
     breakLock: false,
     dryRun: false,
     signal: stop.signal,

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { setImmediate } from 'node:timers/promises'
+import { Admission } from '../../src/indexer/admission.ts'
 import type { HashPool } from '../../src/indexer/hash-pool.ts'
 import { ObjectReader } from '../../src/indexer/object-reader.ts'
 import { MAX_BLOCK } from '../../src/mapping/place-line.ts'
@@ -11,7 +12,6 @@ import {
   type RemoteObject,
   type RemoteStore,
 } from '../../src/remote/remote.ts'
-import { Slots } from '../../src/slots.ts'
 
 type Answer = Promise<Buffer> | RemoteFailure | Error
 
@@ -28,17 +28,25 @@ function hashFor({ etag, offset }: ReadRequest): Buffer {
 
 function poolOf(
   answer: (request: ReadRequest) => Answer | undefined,
+  atOnce = 4,
 ): HashPool & { asked: ReadRequest[] } {
   const asked: ReadRequest[] = []
+  const admission = new Admission(atOnce)
   const pool = {
     asked,
+    room: (length: number) => admission.room(length),
     async hash(request: ReadRequest): Promise<Buffer> {
       asked.push(request)
-      await setImmediate()
-      const given = answer(request)
-      if (typeof given === 'string') throw failure(given)
-      if (given instanceof Error) throw given
-      return given ?? hashFor(request)
+      admission.enter(request.length)
+      try {
+        await setImmediate()
+        const given = answer(request)
+        if (typeof given === 'string') throw failure(given)
+        if (given instanceof Error) throw given
+        return await (given ?? hashFor(request))
+      } finally {
+        admission.leave(request.length)
+      }
     },
   }
   return pool as unknown as HashPool & { asked: ReadRequest[] }
@@ -48,12 +56,12 @@ function setUp(options: {
   answer?: (request: ReadRequest) => Answer | undefined
   stat?: () => RemoteObject | RemoteFailure
   distrust?: () => Promise<HashPool>
-  slots?: number
+  /** Large segments read at once. */
+  atOnce?: number
 }) {
-  const pool = poolOf(options.answer ?? (() => undefined))
+  const pool = poolOf(options.answer ?? (() => undefined), options.atOnce)
   const trusting = poolOf(() => undefined)
   const counts = { bytes: 0, stats: 0, distrusted: 0 }
-  const slots = new Slots(options.slots ?? 4)
   const remote: Partial<RemoteStore> = {
     async stat() {
       counts.stats += 1
@@ -65,7 +73,6 @@ function setUp(options: {
   const reader = new ObjectReader({
     remote: remote as RemoteStore,
     pool,
-    slots,
     async distrustIfMatch() {
       counts.distrusted += 1
       return (await options.distrust?.()) ?? trusting
@@ -75,17 +82,14 @@ function setUp(options: {
     },
   })
   const read = async (listed: RemoteObject) => await (await reader.start(listed)).result
-  const assertSlotsFree = async (): Promise<void> => {
-    for (let i = 0; i < (options.slots ?? 4); i++) await slots.take()
-  }
-  return { reader, read, pool, trusting, counts, slots, assertSlotsFree }
+  return { reader, read, pool, trusting, counts }
 }
 
 describe('an object', () => {
   it('is read in segments, whose hashes come in their order however they end', async () => {
     const size = 3 * MAX_BLOCK + 5
     const held = new Map<number, PromiseWithResolvers<Buffer>>()
-    const { reader, counts, pool, assertSlotsFree } = setUp({
+    const { reader, counts, pool } = setUp({
       answer: ({ offset }) => {
         held.set(offset, Promise.withResolvers())
         return held.get(offset)!.promise
@@ -102,18 +106,17 @@ describe('an object', () => {
     )
     assert.deepEqual(hashes, Buffer.concat(pool.asked.map(hashFor)))
     assert.equal(counts.bytes, size)
-    await assertSlotsFree()
   })
 
   it('that is empty is known without reading', async () => {
-    const { read, pool } = setUp({ slots: 1 })
+    const { read, pool } = setUp({ atOnce: 1 })
     assert.deepEqual(await read(object(0)), { object: object(0), hashes: Buffer.alloc(0) })
     assert.deepEqual(pool.asked, [])
   })
 
-  it('lets the next one start once all of its segments have slots', async () => {
+  it('lets the next one start once all of its segments are handed over', async () => {
     const held = Promise.withResolvers<Buffer>()
-    const { reader, pool } = setUp({ answer: () => held.promise, slots: 2 })
+    const { reader, pool } = setUp({ answer: () => held.promise, atOnce: 2 })
     await reader.start(object(MAX_BLOCK))
     const second = reader.start(object(2 * MAX_BLOCK, 'e', 'second'))
     for (let i = 0; i < 5; i++) await setImmediate()
@@ -126,7 +129,7 @@ describe('an object', () => {
   for (const first of ['changed', 'gone'] as const) {
     it(`that is ${first} when it is read, and there as another one, is read as that`, async () => {
       const now = object(2 * MAX_BLOCK, 'e2')
-      const { read, counts, assertSlotsFree } = setUp({
+      const { read, counts } = setUp({
         answer: ({ etag }) => (etag === 'e1' ? first : undefined),
         stat: () => now,
       })
@@ -134,24 +137,21 @@ describe('an object', () => {
       assert.deepEqual(result.object, now)
       assert.equal(result.hashes.length, 32)
       assert.deepEqual([counts.stats, counts.distrusted], [1, 0])
-      await assertSlotsFree()
     })
   }
 
   it('that changes a second time is reported', async () => {
-    const { read, assertSlotsFree } = setUp({
+    const { read } = setUp({
       answer: () => 'changed',
       stat: () => object(9, 'e2'),
     })
     await assert.rejects(read(object(9)), { failure: 'changed' })
-    await assertSlotsFree()
   })
 
   it('that is gone is undefined', async () => {
     for (const answer of ['gone', 'changed'] as const) {
-      const { read, assertSlotsFree } = setUp({ answer: () => answer, stat: () => 'gone' })
+      const { read } = setUp({ answer: () => answer, stat: () => 'gone' })
       assert.equal(await read(object(3 * MAX_BLOCK)), undefined)
-      await assertSlotsFree()
     }
   })
 
@@ -164,13 +164,12 @@ describe('an object', () => {
   })
 
   it('is not read to its end once a part has failed', async () => {
-    const { read, pool, assertSlotsFree } = setUp({
+    const { read, pool } = setUp({
       answer: ({ offset }) => (offset === 0 ? 'unreachable' : undefined),
-      slots: 2,
+      atOnce: 2,
     })
     await assert.rejects(read(object(1000 * MAX_BLOCK)), { failure: 'unreachable' })
     assert.ok(pool.asked.length <= 3, `${pool.asked.length} segments`)
-    await assertSlotsFree()
   })
 
   it('may fail before anyone looks at its result', async () => {
@@ -183,7 +182,7 @@ describe('an object', () => {
 
 describe('a store that answers 412 to its own ETags', () => {
   it('is distrusted once, and then read without If-Match', async () => {
-    const { reader, read, trusting, counts, assertSlotsFree } = setUp({
+    const { reader, read, trusting, counts } = setUp({
       answer: () => 'changed',
       stat: () => object(MAX_BLOCK + 1),
     })
@@ -194,7 +193,6 @@ describe('a store that answers 412 to its own ETags', () => {
     await read(object(5))
     assert.equal(counts.stats, stats)
     assert.equal(trusting.asked.length, 7)
-    await assertSlotsFree()
   })
 
   it('is not, where it was the object that changed back, or changes on', async () => {
@@ -218,21 +216,14 @@ describe('a store that answers 412 to its own ETags', () => {
 
   it('ends the reading where that cannot be remembered', async () => {
     const full = new Error('disk full')
-    const { reader, slots } = setUp({
+    const { reader } = setUp({
       answer: () => 'changed',
       stat: () => object(5),
-      distrust: async () => {
-        // Another object's segment has the slot meanwhile.
-        await slots.take()
-        throw full
-      },
-      slots: 1,
+      distrust: () => Promise.reject(full),
     })
     const { result } = await reader.start(object(5))
-    for (let i = 0; i < 10; i++) await setImmediate()
-    slots.free()
     await assert.rejects(result, full)
-    const later = await reader.start(object(5, 'e', 'later'))
-    await assert.rejects(later.result, full)
+    const later = reader.start(object(5, 'e', 'later')).then((started) => started.result)
+    await assert.rejects(later, full)
   })
 })

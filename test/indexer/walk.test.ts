@@ -7,6 +7,7 @@ import { type Task, walk } from '../../src/indexer/walk.ts'
 import { type CatalogRecord, withoutSegments } from '../../src/mapping/record.ts'
 import { compareKeys, keyToBytes } from '../../src/remote/key.ts'
 import {
+  type RangeSupport,
   RemoteError,
   type RemoteObject,
   type RemoteStore,
@@ -15,18 +16,23 @@ import {
 import { makeMapping, smallRecord, type TestMapping } from '../mapping/fixture.ts'
 
 const signal = new AbortController().signal
-const NO_DELTA = { objects: 0, segments: 0, bytes: 0, blocks: 0, blockBytes: 0 }
+const NO_DELTA = { objects: 0, segments: 0, bytes: 0, blocks: 0, blockBytes: 0, trusted: 0 }
 const everything = makeScope({})
 
 /** A remote whose listing is these objects in this order; an error in it is thrown there. */
 function remoteOf(
   listing: (RemoteObject | Error)[],
   unlisted: Unlisted[] = [],
-  page = 3,
+  { page = 3, ranges = 'none' as RangeSupport } = {},
 ): RemoteStore {
   const store: Partial<RemoteStore> = {
-    async *list({ prefix = '' } = {}) {
-      const within = listing.filter((one) => one instanceof Error || one.key.startsWith(prefix))
+    ranges: async () => ranges,
+    async *list({ prefix = '', after = '' } = {}) {
+      const within = listing.filter(
+        (one) =>
+          one instanceof Error ||
+          (one.key.startsWith(prefix) && (after === '' || compareKeys(one.key, after) > 0)),
+      )
       for (let at = 0; at < within.length; at += page) {
         const objects: RemoteObject[] = []
         for (const one of within.slice(at, at + page)) {
@@ -67,10 +73,10 @@ async function outcomeOf(
   remote: RemoteStore,
   mapping: TestMapping,
   scope: Scope,
-  records = false,
+  { records = false, listConcurrency = 1 } = {},
 ): Promise<Outcome> {
   const all: Outcome = { tasks: [], unchanged: 0, archived: 0, unlisted: [], vanished: [] }
-  for await (const page of walk(remote, mapping.catalog, scope, signal)) {
+  for await (const page of walk(remote, mapping.catalog, scope, { signal, listConcurrency })) {
     all.tasks.push(...page.tasks)
     all.unchanged += page.unchanged
     all.archived += page.archived
@@ -84,6 +90,10 @@ async function outcomeOf(
   const unlisted = new Set(all.unlisted.map(({ key }) => key))
   all.vanished = [...vanishedKeys(mapping.catalog, unlisted)]
   return all
+}
+
+function isBefore(a: RemoteObject, b: RemoteObject): boolean {
+  return compareKeys(a.key, b.key) < 0
 }
 
 /** As a store that keeps directories lists them: `a/1` before `a-b`, though `-` is less than `/`. */
@@ -168,7 +178,13 @@ describe('a walk', () => {
             scope.prefixes.some((prefix) => key.startsWith(prefix)) && scope.matches(key)
 
           const unlisted = lost.map((key) => ({ key, reason: 'no permission' }))
-          const outcome = await outcomeOf(remoteOf(listing, unlisted), mapping, scope, records)
+          // A listing that is in order is listed in several ranges, too short for some of them.
+          const inOrder = listing.every((one, i) => i === 0 || isBefore(listing[i - 1]!, one))
+          const remote = inOrder
+            ? remoteOf(listing, unlisted, { page: 1, ranges: 'likely' })
+            : remoteOf(listing, unlisted)
+          const listConcurrency = inOrder ? 4 : 1
+          const outcome = await outcomeOf(remote, mapping, scope, { records, listConcurrency })
 
           const objects = new Map(
             listing.filter(({ key }) => covers(key)).map((one) => [one.key, one]),
@@ -215,7 +231,7 @@ describe('a walk', () => {
       .filter((key) => !key.endsWith('77'))
       .map((key) => object(key))
       .reverse()
-    const outcome = await outcomeOf(remoteOf(listing, [], 1000), mapping, everything)
+    const outcome = await outcomeOf(remoteOf(listing, [], { page: 1000 }), mapping, everything)
     assert.equal(outcome.unchanged, listing.length)
     assert.deepEqual(outcome.tasks, [])
     assert.deepEqual(
@@ -224,11 +240,44 @@ describe('a walk', () => {
     )
   })
 
+  it('is cut up where the catalog has many keys, and comes to the same', async () => {
+    await using mapping = await makeMapping()
+    const names = Array.from({ length: 25_000 }, (_, i) => `k${String(i).padStart(5, '0')}`)
+    await setRecords(
+      mapping,
+      names.map((key) => [key, smallRecord(1)]),
+    )
+    const isGone = (key: string): boolean => key.endsWith('77') || key.startsWith('k099')
+    const listing = [...names.filter((key) => !isGone(key)), 'k10000x', 'z'].map((key) =>
+      object(key, key.endsWith('55') ? 2 : 1),
+    )
+    listing.sort((a, b) => compareKeys(a.key, b.key))
+    const remote = remoteOf(listing, [], { page: 1000, ranges: 'sure' })
+    const begun: (string | undefined)[] = []
+    const { list } = remote
+    remote.list = (options) => {
+      begun.push(options?.after)
+      return list(options)
+    }
+    const outcome = await outcomeOf(remote, mapping, everything, { listConcurrency: 4 })
+    assert.deepEqual(begun.slice(0, 3), [undefined, names[9_999], names[19_999]])
+    assert.deepEqual(
+      new Set(outcome.tasks.map((task) => task.object.key)),
+      new Set([...names.filter((key) => key.endsWith('55') && !isGone(key)), 'k10000x', 'z']),
+    )
+    assert.equal(outcome.unchanged, listing.length - outcome.tasks.length)
+    assert.deepEqual(outcome.vanished, names.filter(isGone))
+  })
+
   it('counts an object once that is at the end of one page and the start of the next', async () => {
     await using mapping = await makeMapping()
     await setRecords(mapping, [['b', smallRecord(1)]])
     const listing = ['a', 'a', 'b', 'b'].map((key) => object(key))
-    const { tasks, unchanged } = await outcomeOf(remoteOf(listing, [], 1), mapping, everything)
+    const { tasks, unchanged } = await outcomeOf(
+      remoteOf(listing, [], { page: 1 }),
+      mapping,
+      everything,
+    )
     assert.equal(tasks.length, 1)
     assert.equal(unchanged, 1)
   })
@@ -240,7 +289,7 @@ describe('a walk', () => {
       ['a', 'b', 'c'].map((key) => [key, smallRecord(1)]),
     )
     const failure = new RemoteError('unreachable', 'injected')
-    const broken = remoteOf([object('b'), failure], [], 1)
+    const broken = remoteOf([object('b'), failure], [], { page: 1 })
     await assert.rejects(outcomeOf(broken, mapping, everything), failure)
     const outcome = await outcomeOf(
       remoteOf(['a', 'c'].map((key) => object(key))),

@@ -6,7 +6,7 @@ import { Catalog, type Intent, MAX_KEY } from '../../src/mapping/catalog.ts'
 import { compareKeys, keyToBytes } from '../../src/remote/key.ts'
 import { anyKey, makeMapping, makeTree, smallRecord, type TestMapping } from './fixture.ts'
 
-const NO_DELTA = { objects: 0, segments: 0, bytes: 0, blocks: 0, blockBytes: 0 }
+const NO_DELTA = { objects: 0, segments: 0, bytes: 0, blocks: 0, blockBytes: 0, trusted: 0 }
 
 /** Puts records into the catalog, or removes them, without touching the tree. */
 async function store(
@@ -73,6 +73,12 @@ describe('the entries of a catalog', () => {
               keysOf(mapping.catalog.entries(prefix)),
               expected,
               JSON.stringify(prefix),
+            )
+          }
+          for (const step of [1, 2, 7]) {
+            assert.deepEqual(
+              [...mapping.catalog.keysAtSteps('k', step)],
+              keysOf(mapping.catalog.entries('k')).filter((_, i) => i % step === step - 1),
             )
           }
           const from = keys[Math.floor(keys.length / 2)]!

@@ -70,7 +70,7 @@ async function startContender(dir: string): Promise<Contender> {
   return contender
 }
 
-const empty = { objects: 0, segments: 0, bytes: 0, blocks: 0, blockBytes: 0 }
+const empty = { objects: 0, segments: 0, bytes: 0, blocks: 0, blockBytes: 0, trusted: 0 }
 
 describe('the lock of a mapping', () => {
   it('is refused to a second holder, who is told the first, until it is given back', async () => {

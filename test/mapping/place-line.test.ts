@@ -12,6 +12,7 @@ const places = fc
       length: fc.integer({ min: 1, max: MAX_BLOCK }),
       key: anyKey,
       etag: anyKey,
+      trusted: fc.constant(true),
       extra: fc.array(fc.constantFrom('a=b', 'empty=', 'bare', 'x=%zz', 'é=🙂', ''), {
         minLength: 1,
         maxLength: 3,
@@ -39,8 +40,9 @@ describe('the line of a place', () => {
         // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what must not be there
         assert.doesNotMatch(line.replaceAll('\t', ''), /[\u0000-\u001f\u007f]/)
         const [head, ...attributes] = line.split('\t')
-        const has = (place.etag === undefined ? 0 : 1) + (place.extra?.length ?? 0)
-        assert.equal(attributes.length, has)
+        const has = (place.etag === undefined ? 0 : 1) + (place.trusted ? 1 : 0)
+        const others = place.extra?.length ?? 0
+        assert.equal(attributes.length, has + others)
         assert.match(head!, /^\d+:\d+:[^\t]+$/)
       }),
     )
@@ -56,6 +58,8 @@ describe('the line of a place', () => {
         etag: '9a0364b9e99bb480dd25e1f0284c8555-3',
       },
     ],
+    ['0:1:k\tetag=e\tproof=etag', { offset: 0, length: 1, key: 'k', etag: 'e', trusted: true }],
+    ['0:1:k\tproof=read', { offset: 0, length: 1, key: 'k', extra: ['proof=read'] }],
     ['0:1:a:b%25%0a%Ff', { offset: 0, length: 1, key: 'a:b%\n\udcff' }],
     ['0:1:%C3%A9', { offset: 0, length: 1, key: 'é' }],
     [

@@ -8,11 +8,13 @@ import {
   decodeRecord,
   encodeRecord,
   isDamaged,
+  isRecordOf,
   segmentCount,
   segmentHash,
   segmentPlace,
   segmentRange,
   withoutSegments,
+  withoutTrust,
 } from '../../src/mapping/record.ts'
 
 const TIB = 2 ** 40
@@ -22,10 +24,11 @@ const records = fc
     size: fc.oneof(fc.nat({ max: 10 }), fc.nat({ max: 5 * MAX_BLOCK }), fc.constant(MAX_BLOCK)),
     lastModified: fc.integer({ min: -1, max: 2 ** 43 }),
     seed: fc.integer({ min: 1, max: 255 }),
+    trusted: fc.boolean(),
   })
-  .map(({ seed, ...rest }): CatalogRecord => {
+  .map(({ seed, trusted, ...rest }): CatalogRecord => {
     const hashes = Buffer.alloc(16 * segmentCount(rest.size), seed)
-    return { ...rest, hashes }
+    return trusted ? { ...rest, hashes, trusted } : { ...rest, hashes }
   })
 
 describe('a catalog record', () => {
@@ -34,6 +37,50 @@ describe('a catalog record', () => {
       fc.property(records, (record) => {
         assert.deepEqual(decodeRecord(encodeRecord(record)), record)
       }),
+    )
+  })
+
+  it('is on disk what it was before there were marks, unless it has one', () => {
+    fc.assert(
+      fc.property(records, (record) => {
+        const bytes = encodeRecord(withoutTrust(record))
+        assert.equal(bytes[0], 1)
+        assert.equal(encodeRecord(record).equals(bytes), !record.trusted)
+        assert.deepEqual(decodeRecord(bytes), withoutTrust(record))
+      }),
+    )
+  })
+
+  it('is compared without being decoded, to the same end', () => {
+    const same = fc.record({ etag: fc.boolean(), size: fc.boolean(), damaged: fc.boolean() })
+    fc.assert(
+      fc.property(records, same, (record, same) => {
+        const stored = same.damaged && record.size > 0 ? withoutSegments(record, [0]) : record
+        const etag = same.etag ? record.etag : `${record.etag}x`
+        const size = same.size ? record.size : record.size + 1
+        const expected = same.etag && same.size && !isDamaged(stored)
+        assert.equal(isRecordOf(encodeRecord(stored), etag, size), expected)
+      }),
+    )
+  })
+
+  it('is not taken for any object where it cannot be decoded', () => {
+    fc.assert(
+      fc.property(
+        records,
+        fc.nat({ max: 60 }),
+        fc.integer({ min: 2, max: 127 }),
+        (record, cut, format) => {
+          fc.pre(record.size > 0)
+          const bytes = encodeRecord(record)
+          const short = bytes.subarray(0, Math.max(0, bytes.length - 1 - cut))
+          const unknown = Buffer.concat([Buffer.from([format]), bytes.subarray(1)])
+          for (const bad of [short, unknown]) {
+            assert.throws(() => decodeRecord(bad))
+            assert.equal(isRecordOf(bad, record.etag, record.size), false)
+          }
+        },
+      ),
     )
   })
 
@@ -94,6 +141,7 @@ describe('a catalog record', () => {
   const bad: [string, Buffer][] = [
     ['no bytes', Buffer.alloc(0)],
     ['another format', Buffer.concat([Buffer.from([2]), whole.subarray(1)])],
+    ['another mark', Buffer.concat([Buffer.from([0x41]), whole.subarray(1)])],
     ['a part of one', whole.subarray(0, -1)],
     ['more than one', Buffer.concat([whole, whole])],
   ]

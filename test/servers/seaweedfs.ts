@@ -24,6 +24,19 @@ const START_MS = 60_000
 /** The parts of the server that listen, each on a port for HTTP and one for gRPC. */
 const LISTENERS = ['s3', 'master', 'volume', 'filer', 'admin']
 
+/** What it serves HTTPS with: files in PEM. */
+export interface Certificate {
+  cert: string
+  key: string
+}
+
+export interface Seaweedfs extends S3Server {
+  version: string
+  pid: number
+  /** The same server and data; undefined where it was given no certificate. */
+  httpsEndpoint: string | undefined
+}
+
 const run = promisify(execFile)
 
 /**
@@ -88,13 +101,14 @@ async function firstOf(commands: string[][]): Promise<void> {
 
 /**
  * Starts SeaweedFS on free ports of 127.0.0.1 with random credentials and returns when it stores
- * objects (about a second). Its data lies in a temporary directory and goes with it: at stop(), and
- * also when this process dies. Several may run at once. Throws with the end of its log.
+ * objects (about a second). With a certificate it serves HTTPS beside HTTP. Its data lies in a
+ * temporary directory and goes with it: at stop(), and also when this process dies. Several may run
+ * at once. Throws with the end of its log.
  */
-export async function startSeaweedfs(): Promise<S3Server> {
+export async function startSeaweedfs(certificate?: Certificate): Promise<Seaweedfs> {
   const weed = await fetchSeaweedfs()
   const dir = await mkdtemp(join(tmpdir(), 'keepgw-seaweedfs-'))
-  const ports = await freePorts(2 * LISTENERS.length)
+  const [httpsPort, ...ports] = await freePorts(1 + 2 * LISTENERS.length)
   const access: S3Access = {
     endpoint: `http://127.0.0.1:${ports[0]}`,
     region: 'us-east-1',
@@ -103,7 +117,12 @@ export async function startSeaweedfs(): Promise<S3Server> {
     kind: 'seaweedfs',
   }
   await writeFile(join(dir, 's3.json'), JSON.stringify(identities(access)))
-  const { exited, stop } = launch(weed, weedFlags(dir, ports), dir, ports)
+  const tls = certificate && [
+    `-s3.port.https=${httpsPort}`,
+    `-s3.cert.file=${certificate.cert}`,
+    `-s3.key.file=${certificate.key}`,
+  ]
+  const { pid, exited, stop } = launch(weed, [...weedFlags(dir, ports), ...(tls ?? [])], dir, ports)
   try {
     await untilReady(access, exited)
   } catch (error) {
@@ -112,7 +131,8 @@ export async function startSeaweedfs(): Promise<S3Server> {
     const tail = log.trim().split('\n').slice(-20).join('\n')
     throw new Error(`SeaweedFS does not start: ${(error as Error).message}\n${tail}`)
   }
-  return { ...access, stop }
+  const httpsEndpoint = tls && `https://127.0.0.1:${httpsPort}`
+  return { ...access, version: VERSION, pid, httpsEndpoint, stop }
 }
 
 function identities({ accessKeyId, secretAccessKey }: S3Access) {
@@ -188,7 +208,7 @@ function launch(weed: string, flags: string[], dir: string, ports: number[]) {
     lifeline.end()
     await tidied
   }
-  return { exited, stop }
+  return { pid: child.pid!, exited, stop }
 }
 
 async function untilReady(access: S3Access, exited: Promise<never>): Promise<void> {

@@ -41,6 +41,8 @@ export function failure(kind: RemoteFailure, delivered = 0): RemoteError {
 }
 
 export interface FakeSource extends BlockSource {
+  /** How often it was told that it holds the block. */
+  proofs: number
   /** The offset of each read that was asked for. */
   readonly reads: number[]
 }
@@ -51,7 +53,7 @@ type Read = (from: number, sink: Sink, signal: AbortSignal) => Promise<void>
 export function makeSource(
   name: string,
   data: Uint8Array,
-  overrides: { read?: Read; unchanged?: BlockSource['unchanged']; length?: number } = {},
+  overrides: Partial<Pick<BlockSource, 'unchanged' | 'length' | 'trusted'>> & { read?: Read } = {},
 ): FakeSource {
   const reads: number[] = []
   const read: Read = overrides.read ?? ((from, sink) => deliver(data, from, data.length, sink))
@@ -64,6 +66,11 @@ export function makeSource(
       return read(from, sink, signal)
     },
     unchanged: overrides.unchanged ?? (async () => true),
+    trusted: overrides.trusted ?? false,
+    proofs: 0,
+    proven() {
+      this.proofs += 1
+    },
   }
 }
 

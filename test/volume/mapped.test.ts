@@ -1,7 +1,11 @@
 import assert from 'node:assert/strict'
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { test } from 'node:test'
 import type { MappingDescription } from '../../src/mapping/description.ts'
 import { type MappingReader, MappingUnreachable, type Place } from '../../src/mapping/mapping.ts'
+import { formatPlace } from '../../src/mapping/place-line.ts'
+import { ProofJournal } from '../../src/mapping/proofs.ts'
 import {
   type ReadRequest,
   RemoteError,
@@ -9,6 +13,7 @@ import {
   type RemoteStore,
 } from '../../src/remote/remote.ts'
 import { deviceIdOf, MappedVolume } from '../../src/volume/mapped.ts'
+import { makeTree } from '../mapping/fixture.ts'
 import { failure } from './fakes.ts'
 
 const signal = new AbortController().signal
@@ -25,6 +30,7 @@ function makeMapped(overrides: {
   read?: (request: ReadRequest, ifMatch: boolean) => void
   stat?: () => RemoteObject
   description?: () => MappingDescription
+  proofs?: ProofJournal
 }) {
   const asked: ReadRequest[] = []
   const opened: boolean[] = []
@@ -38,6 +44,7 @@ function makeMapped(overrides: {
       places: overrides.places ?? onePlace,
       async *blocks() {},
     },
+    ...(overrides.proofs === undefined ? {} : { proofs: overrides.proofs }),
     description,
     readDescription: async () => overrides.description?.() ?? description,
     openRemote({ ifMatch }) {
@@ -155,4 +162,20 @@ test('a device is named by its storage alone', () => {
     'keepgw:s3://s3.example.org:9000/b/x/y/',
   )
   assert.equal(deviceIdOf({ kind: 'directory', root: '/data' }), 'keepgw:file:///data')
+})
+
+test('what a source has proven is in the journal once the volume is closed', async () => {
+  await using tree = await makeTree()
+  const trusted: Place = { ...place, trusted: true }
+  const proofs = new ProofJournal(tree.dir)
+  const places = async function* () {
+    yield trusted
+  }
+  const { volume, onlySource } = makeMapped({ places, proofs })
+  const source = await onlySource()
+  assert.equal(source.trusted, true)
+  source.proven?.()
+  await volume.close()
+  const text = await readFile(join(tree.dir, '.keepgw/proofs'), 'utf8')
+  assert.equal(text, `${'0'.repeat(32)} ${formatPlace(trusted)}\n`)
 })

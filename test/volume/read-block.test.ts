@@ -473,3 +473,31 @@ test('whatever fails: a whole answer is right, any other is short', async () => 
     { numRuns: 200 },
   )
 })
+
+describe('a proof', () => {
+  test('is what one place that gave the whole block is told of', async () => {
+    const [bad, good] = [failing('bad', large.data, 'gone'), makeSource('good', large.data)]
+    const unread = makeSource('unread', large.data)
+    await run(large.hash, [bad, good, unread])
+    assert.deepEqual([bad.proofs, good.proofs, unread.proofs], [0, 1, 0])
+  })
+
+  test('is not a part of a block, nor what nobody was sent', async () => {
+    const [part, rest] = [breaking('part', large.data, 70_000), makeSource('rest', large.data)]
+    const result = await run(large.hash, [part, rest])
+    assert.ok(result.data.equals(large.data))
+    assert.deepEqual([part.proofs, rest.proofs], [0, 0])
+    const wrong = makeSource('wrong', corrupted(small.data, 5))
+    await run(small.hash, [wrong])
+    assert.equal(wrong.proofs, 0)
+  })
+
+  test('that fails says that the hash was trusted', async () => {
+    const trusted = makeSource('trusted', corrupted(small.data, 5), { trusted: true })
+    const { events } = await run(small.hash, [trusted])
+    assert.equal(events.length, 1)
+    assert.match(events[0]!.message, /its ETag, which was trusted/)
+    const read = makeSource('read', corrupted(small.data, 5))
+    assert.doesNotMatch((await run(small.hash, [read])).events[0]!.message, /trusted/)
+  })
+})

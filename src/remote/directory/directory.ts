@@ -12,9 +12,11 @@ import type {
   DirectorySpec,
   ListOptions,
   ListPage,
+  RangeSupport,
   ReadRequest,
   RemoteObject,
   RemoteStore,
+  RequestCounts,
   Sink,
   Unlisted,
 } from '../remote.ts'
@@ -73,6 +75,11 @@ class Directory implements RemoteStore {
     return pathToFileURL(this.spec.root).href
   }
 
+  /** A disk is read no faster in several places at once. */
+  async ranges(): Promise<RangeSupport> {
+    return 'none'
+  }
+
   async *list(options: ListOptions = {}): AsyncGenerator<ListPage> {
     const signal = this.#signal(options.signal)
     signal.throwIfAborted()
@@ -96,6 +103,15 @@ class Directory implements RemoteStore {
 
   async stat(key: string, signal?: AbortSignal): Promise<RemoteObject> {
     return this.#run(async () => objectOf(key, await this.#find(key)), signal)
+  }
+
+  /** Whoever may read the files needs nothing else. */
+  async access(): Promise<unknown> {
+    return undefined
+  }
+
+  requests(): Readonly<RequestCounts> {
+    return { list: 0, get: 0, head: 0 }
   }
 
   async close(): Promise<void> {

@@ -1,16 +1,9 @@
-/** What an error of the SDK means. Only an S3 error code proves that an object is gone. */
+/** What a failed request means. Only an S3 error code proves that an object is gone. */
 import { messageOf } from '../../errors.ts'
 import { RemoteError, type RemoteFailure } from '../remote.ts'
-
-/** The parts of the SDK's errors that tell what was answered. */
-interface AnsweredError {
-  name?: string
-  code?: string
-  Code?: string
-  message?: string
-  $metadata?: { httpStatusCode?: number }
-  $response?: { statusCode?: number; headers?: Record<string, string> }
-}
+import { AccessError } from './access.ts'
+import { TransportError } from './http.ts'
+import { S3Error } from './s3-error.ts'
 
 const FAILURES: Record<string, RemoteFailure> = {
   NoSuchKey: 'gone',
@@ -22,8 +15,7 @@ const FAILURES: Record<string, RemoteFailure> = {
 /** What to do about an error, by S3's or the system's code for it. */
 const HINTS: Record<string, string> = {
   NoSuchBucket: 'Check the bucket’s name and --endpoint-url',
-  // The SDK's word for a 404 that holds no word of S3's.
-  NotFound: 'Check the bucket’s name and --endpoint-url',
+  'HTTP 404': 'Check the bucket’s name and --endpoint-url',
   PermanentRedirect: 'Name the bucket’s region with --region',
   AuthorizationHeaderMalformed: 'Name the bucket’s region with --region',
   AccessDenied: 'These credentials may not read here: they need s3:ListBucket and s3:GetObject',
@@ -40,8 +32,14 @@ const HINTS: Record<string, string> = {
 
 /** Returns the HTTP status of the answer behind an error, if there was one. */
 export function statusOf(thrown: unknown): number | undefined {
-  const error = thrown as AnsweredError | null
-  return error?.$metadata?.httpStatusCode ?? error?.$response?.statusCode
+  return thrown instanceof S3Error ? thrown.status : undefined
+}
+
+/** True for what went wrong between here and the store; false for what a caller's own code threw. */
+export function isRequestFailure(thrown: unknown): boolean {
+  return (
+    thrown instanceof S3Error || thrown instanceof TransportError || thrown instanceof AccessError
+  )
 }
 
 /**
@@ -49,7 +47,7 @@ export function statusOf(thrown: unknown): number | undefined {
  * the status alone: a proxy has pages of its own for 404 and 412.
  */
 function failureOf(thrown: unknown): RemoteFailure {
-  return FAILURES[(thrown as AnsweredError | null)?.Code ?? ''] ?? 'unreachable'
+  return FAILURES[codeOf(thrown)] ?? 'unreachable'
 }
 
 /** Returns the RemoteError for what a GET of `what` threw. The caller has ruled out its own abort. */
@@ -73,16 +71,13 @@ function remoteError(thrown: unknown, what: string, failure: RemoteFailure): Rem
 }
 
 function codeOf(thrown: unknown): string {
-  const error = thrown as AnsweredError | null
-  return error?.Code ?? error?.code ?? error?.name ?? ''
+  const { code } = thrown as { code?: string }
+  if (thrown instanceof S3Error && code === undefined) return `HTTP ${thrown.status}`
+  return code ?? ''
 }
 
 function describe(thrown: unknown, code: string): string {
-  const status = statusOf(thrown)
-  // The SDK cannot read a page that is not S3's, and its own words for that help nobody.
-  if (status !== undefined && (thrown as AnsweredError).Code === undefined) {
-    return `HTTP status ${status}, without a reason that S3 would give`
-  }
-  const message = messageOf(thrown).replace(/^@smithy\/\S+ - (\[ERROR\] )?/, '')
-  return message.startsWith(code) || /^(Error|Unknown)/.test(code) ? message : `${code}: ${message}`
+  const message = messageOf(thrown)
+  const isSaid = message.startsWith(code) || /^(HTTP |UND_ERR_)/.test(code)
+  return isSaid ? message : `${code}: ${message}`
 }

@@ -1,48 +1,46 @@
 /** ListObjectsV2, page by page. */
-
-import { keyFromBytes, showKey } from '../key.ts'
-import { type ListOptions, type ListPage, RemoteError, type S3Spec } from '../remote.ts'
+import { keyFromBytes, keyToBytes, showKey } from '../key.ts'
+import { type ListOptions, type ListPage, RemoteError, type S3Spec, type Sink } from '../remote.ts'
 import { requestError } from './failure.ts'
-import { ListObjectsV2Command, type ListObjectsV2CommandOutput, type S3Client } from './sdk.ts'
+import { ListingParser, type RawListing } from './listing-parser.ts'
+import { MalformedXml } from './xml.ts'
 
-/** Storage classes whose objects must be restored before they can be read. */
-const ARCHIVED = new Set(['GLACIER', 'DEEP_ARCHIVE'])
+/**
+ * Sends one GET of the bucket with this query, and resolves when the body of a 200 is taken to its
+ * end. `begin` is called for each attempt, and returns who takes that attempt's body from its start.
+ * What the taker throws comes through as it is, and is not tried again.
+ */
+export type AskPage = (
+  query: Record<string, string>,
+  begin: () => Sink,
+  signal?: AbortSignal,
+) => Promise<void>
 
-/** True where objects of the storage class cannot be read as they lie. */
-export function isArchived(storageClass: string | undefined): boolean {
-  return storageClass !== undefined && ARCHIVED.has(storageClass)
-}
-
-/** Returns an ETag without its quotes and without the mark of a weak one. */
-export function plainEtag(etag: string | undefined): string {
-  return (etag ?? '').replace(/^W\//, '').replace(/^"(.*)"$/, '$1')
-}
-
-/** Yields the listing's pages; throws RemoteError unless it came to its end. */
+/** Yields the listing's pages. Throws RemoteError unless it came to its end, or the signal's reason. */
 export async function* listObjects(
-  client: S3Client,
+  ask: AskPage,
   spec: S3Spec,
   options: ListOptions,
 ): AsyncIterable<ListPage> {
   const prefix = narrower(spec.prefix ?? '', options.prefix ?? '')
   if (prefix === undefined) return
   const what = `listing s3://${spec.bucket}/${showKey(prefix)}`
+  // XML cannot hold every byte that a key can.
+  const always = { 'list-type': '2', 'encoding-type': 'url', prefix }
+  const { after, signal } = options
+  let query: Record<string, string> = after ? { ...always, 'start-after': after } : always
   let token: string | undefined
   do {
-    const answer = await ask(client, spec, { prefix, token, signal: options.signal, what })
-    const page = pageOf(answer, what)
-    // A store or proxy that leaves the prefix out would have us index what nobody asked for.
-    const stray = [...page.objects, ...page.unlisted].find(({ key }) => !key.startsWith(prefix))
-    if (stray !== undefined) {
-      const named = `the store names "${showKey(stray.key)}", which was not asked for`
-      throw new RemoteError('unreachable', `${what}: ${named}`)
-    }
+    const raw = await fetchPage(ask, query, what, signal)
+    const page = pageOf(raw, what)
+    refuseStrays(page, prefix, what)
     yield page
-    const next = answer.IsTruncated ? answer.NextContinuationToken : undefined
-    if (answer.IsTruncated && (next === undefined || next === token)) {
+    const next = raw.isTruncated ? raw.nextToken : undefined
+    if (raw.isTruncated && (!next || next === token)) {
       throw new RemoteError('unreachable', `${what}: the store says there is more, and not where`)
     }
     token = next
+    if (token !== undefined) query = { ...always, 'continuation-token': token }
   } while (token !== undefined)
 }
 
@@ -52,71 +50,66 @@ function narrower(a: string, b: string): string | undefined {
   return b.startsWith(a) ? b : undefined
 }
 
-interface Ask {
-  prefix: string
-  token: string | undefined
-  signal: AbortSignal | undefined
-  what: string
-}
-
-async function ask(client: S3Client, spec: S3Spec, ask: Ask): Promise<ListObjectsV2CommandOutput> {
-  const command = new ListObjectsV2Command({
-    Bucket: spec.bucket,
-    Prefix: ask.prefix,
-    // XML cannot hold every byte that a key can.
-    EncodingType: 'url',
-    ...(ask.token === undefined ? {} : { ContinuationToken: ask.token }),
-    ...(spec.requestPayer ? { RequestPayer: spec.requestPayer } : {}),
-  })
-  let page: ListObjectsV2CommandOutput
+async function fetchPage(
+  ask: AskPage,
+  query: Record<string, string>,
+  what: string,
+  signal: AbortSignal | undefined,
+): Promise<RawListing> {
+  let parser = new ListingParser()
+  const begin = (): Sink => {
+    parser = new ListingParser()
+    return (chunk) => parser.write(chunk)
+  }
   try {
-    page = await client.send(command, ask.signal ? { abortSignal: ask.signal } : {})
+    await ask(query, begin, signal)
+    return parser.end()
   } catch (error) {
-    ask.signal?.throwIfAborted()
-    throw requestError(error, ask.what)
+    signal?.throwIfAborted()
+    // A proxy may greet with status 200.
+    if (!(error instanceof MalformedXml)) throw requestError(error, what)
+    throw new RemoteError('unreachable', `${what}: the answer is no listing: ${error.message}`)
   }
-  // A page of something else, a proxy's greeting with status 200, does not say that it is the last.
-  if (page.IsTruncated === undefined) {
-    throw new RemoteError('unreachable', `${ask.what}: the answer is no listing`)
-  }
-  return page
 }
 
-function pageOf(answer: ListObjectsV2CommandOutput, what: string): ListPage {
+/** Takes over the objects of `raw`. */
+function pageOf({ objects, encodingType }: RawListing, what: string): ListPage {
   const page: ListPage = { objects: [], unlisted: [] }
-  const decode = answer.EncodingType === 'url' ? decodeKey : (key: string) => key
-  for (const { Key, Size, ETag, LastModified, StorageClass } of answer.Contents ?? []) {
-    const key = Key && decode(Key)
-    const hasSize = Number.isSafeInteger(Size) && Size! >= 0
-    if (!key || !hasSize || !ETag) {
-      const named = showKey(key ?? Key ?? 'an object')
-      throw new RemoteError('unreachable', `${what}: ${named} without its key, size or ETag`)
+  for (const object of objects) {
+    if (encodingType === 'url') object.key = decodeKey(object.key, what)
+    if (object.key.isWellFormed()) page.objects.push(object)
+    else {
+      const reason = 'its key is not UTF-8, which S3 cannot be asked for'
+      page.unlisted.push({ key: object.key, reason })
     }
-    if (!key.isWellFormed()) {
-      page.unlisted.push({ key, reason: 'its key is not UTF-8, which S3 cannot be asked for' })
-      continue
-    }
-    page.objects.push({
-      key,
-      size: Size!,
-      etag: plainEtag(ETag),
-      lastModified: LastModified?.getTime() ?? 0,
-      archived: isArchived(StorageClass),
-    })
   }
   return page
 }
 
-/** Form encoding, as S3 does it: `+` is a space. Undefined where the text is no such thing. */
-function decodeKey(encoded: string): string | undefined {
+/** Form encoding, as S3 does it: `+` is a space. Throws RemoteError where the text is no such thing. */
+function decodeKey(encoded: string, what: string): string {
+  if (!/[%+]/.test(encoded)) return encoded
   const text = encoded.replaceAll('+', ' ')
-  if (/%(?![0-9a-f]{2})/i.test(text)) return undefined
   try {
     return decodeURIComponent(text)
   } catch {
+    if (/%(?![0-9a-f]{2})/i.test(text)) {
+      throw new RemoteError('unreachable', `${what}: ${showKey(encoded)} is not URL-encoded`)
+    }
     const parts = text.split(/%(..)/)
     // Every second part is what the parentheses caught.
-    const bytes = parts.map((part, i) => Buffer.from(part, i % 2 === 1 ? 'hex' : 'utf8'))
+    const bytes = parts.map((part, i) =>
+      i % 2 === 1 ? Buffer.from(part, 'hex') : keyToBytes(part),
+    )
     return keyFromBytes(Buffer.concat(bytes))
   }
+}
+
+/** A store or proxy that leaves the prefix out would have us index what nobody asked for. */
+function refuseStrays({ objects, unlisted }: ListPage, prefix: string, what: string): void {
+  const isStray = ({ key }: { key: string }): boolean => !key.startsWith(prefix)
+  const stray = objects.find(isStray) ?? unlisted.find(isStray)
+  if (stray === undefined) return
+  const named = `the store names "${showKey(stray.key)}", which was not asked for`
+  throw new RemoteError('unreachable', `${what}: ${named}`)
 }

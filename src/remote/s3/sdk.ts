@@ -9,24 +9,9 @@ const require = createRequire(import.meta.url)
 
 const s3: typeof import('@aws-sdk/client-s3') = require('@aws-sdk/client-s3')
 const providers: typeof import('@aws-sdk/credential-providers') = require('@aws-sdk/credential-providers')
-const http: typeof import('@smithy/node-http-handler') = require('@smithy/node-http-handler')
 
-export const {
-  GetObjectCommand,
-  HeadBucketCommand,
-  HeadObjectCommand,
-  ListObjectsV2Command,
-  S3Client,
-} = s3
+export const { HeadBucketCommand, S3Client } = s3
 export const { fromIni, fromNodeProviderChain } = providers
-export const { NodeHttpHandler } = http
 
-export type {
-  _Object,
-  GetObjectCommandOutput,
-  HeadObjectCommandOutput,
-  ListObjectsV2CommandOutput,
-  S3ClientConfig,
-} from '@aws-sdk/client-s3'
+export type { S3ClientConfig } from '@aws-sdk/client-s3'
 export type S3Client = InstanceType<typeof S3Client>
-export type NodeHttpHandler = InstanceType<typeof NodeHttpHandler>

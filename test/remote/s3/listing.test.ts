@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import type { ListPage } from '../../../src/remote/remote.ts'
+import { openS3 } from '../../../src/remote/s3/s3.ts'
 import type { Answer } from '../../faults/fault.ts'
 import { failsWith, listAll } from '../../suites/remote.ts'
 import { openBucket, startStub } from './stub.ts'
@@ -100,6 +101,39 @@ test('pages are asked for by the token, encoded, with all that was asked first',
   assert.equal(second?.get('continuation-token'), token)
 })
 
+test('a listing may begin behind a key, which is said once', async (t) => {
+  const { store, stub } = await listing(t, [page([entry('b+c')], 'more'), page([])])
+  assert.deepEqual(
+    (await listAll(store, { after: 'b &' })).map(({ key }) => key),
+    ['b c'],
+  )
+  const asked = stub.requests.map(({ path }) =>
+    new URL(path, stub.endpoint).searchParams.get('start-after'),
+  )
+  assert.deepEqual(asked, ['b &', null])
+})
+
+test('only buckets of Amazon that hold objects in order are sure to be listed in order', async (t) => {
+  const ranges = async (bucket: string, endpoint?: string) => {
+    const where = endpoint === undefined ? {} : { endpoint }
+    const store = openS3({ kind: 's3', bucket, region: 'eu-west-1', anonymous: true, ...where })
+    t.after(() => store.close())
+    return await store.ranges()
+  }
+  assert.equal(await ranges('plain.bucket'), 'sure')
+  assert.equal(await ranges('bucket', 'https://s3.cn-north-1.amazonaws.com.cn'), 'sure')
+  assert.equal(await ranges('fast--euw1-az1--x-s3'), 'none')
+  assert.equal(await ranges('program-behind-an-alias--ol-s3'), 'likely')
+  assert.equal(await ranges('bucket', 'http://127.0.0.1:9'), 'likely')
+  assert.equal(await ranges('bucket', 'https://amazonaws.com.example.org'), 'likely')
+  process.env.AWS_ENDPOINT_URL_S3 = 'http://127.0.0.1:9'
+  try {
+    assert.equal(await ranges('bucket'), 'likely')
+  } finally {
+    delete process.env.AWS_ENDPOINT_URL_S3
+  }
+})
+
 test("the spec's prefix and that of the call both hold", async (t) => {
   const { store, stub } = await listing(t, [page([])], { prefix: 'a/b' })
   for (const prefix of ['', 'a/', 'a/b', 'a/bc/']) await listAll(store, { prefix })
@@ -146,7 +180,7 @@ const UNBELIEVED: [name: string, pages: Answer[], message: RegExp][] = [
   ],
   ['a size below 0', [page([entry('a', '<ETag>"e"</ETag><Size>-1</Size>')])], /size/],
   ['a size that is none', [page([entry('a', '<ETag>"e"</ETag><Size>x</Size>')])], /./],
-  ['a key that is not URL-encoded', [page([entry('a%zz')])], /a%zz without its key/],
+  ['a key that is not URL-encoded', [page([entry('a%zz')])], /a%zz is not URL-encoded/],
 ]
 
 for (const [name, pages, message] of UNBELIEVED) {

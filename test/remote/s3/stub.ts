@@ -9,7 +9,8 @@ import {
 import type { AddressInfo } from 'node:net'
 import type { TestContext } from 'node:test'
 import type { RemoteStore, S3Spec } from '../../../src/remote/remote.ts'
-import { openS3, type S3Options } from '../../../src/remote/s3/s3.ts'
+import type { S3ReaderOptions } from '../../../src/remote/s3/reader.ts'
+import { openS3 } from '../../../src/remote/s3/s3.ts'
 import type { Answer } from '../../faults/fault.ts'
 
 export interface Asked {
@@ -60,7 +61,7 @@ export async function startStub(t: TestContext, play: Play): Promise<Stub> {
 export function openBucket(
   t: TestContext,
   server: { endpoint: string },
-  options: S3Options = {},
+  options: S3ReaderOptions = {},
   spec: Partial<S3Spec> = {},
 ): RemoteStore {
   process.env.AWS_ACCESS_KEY_ID = 'AKIDEXAMPLE'

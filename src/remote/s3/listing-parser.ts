@@ -1,0 +1,123 @@
+/** Reads the answer to ListObjectsV2 as it arrives, and takes of it what keepgw needs. */
+import type { RemoteObject } from '../remote.ts'
+import { isArchived, plainEtag } from './object-meta.ts'
+import { MalformedXml, type XmlReader, XmlScanner } from './xml.ts'
+
+/** A page of a listing, as the store wrote it. */
+export interface RawListing {
+  /** Their keys are still encoded where `encodingType` says so. */
+  objects: RemoteObject[]
+  encodingType: string | undefined
+  /** Whether there is more. */
+  isTruncated: boolean
+  /** Where that is. */
+  nextToken: string | undefined
+}
+
+/** Parses one page. Throws MalformedXml for all but a whole ListObjectsV2 result. */
+export class ListingParser {
+  readonly #reader = new ListingReader()
+  readonly #scanner = new XmlScanner(this.#reader)
+
+  /** Takes the next bytes, and needs them no more when it returns. */
+  write(chunk: Uint8Array): void {
+    this.#scanner.write(chunk)
+  }
+
+  /** Returns the page when all of it has been written. */
+  end(): RawListing {
+    this.#scanner.end()
+    const { objects, encodingType, isTruncated, nextToken } = this.#reader
+    // Without it nobody knows whether the listing has come to its end.
+    if (isTruncated === undefined) throw new MalformedXml('a page without IsTruncated')
+    return { objects, encodingType, isTruncated, nextToken }
+  }
+}
+
+/** Elements of a page, and of one of its Contents, whose text is taken. */
+const OF_PAGE = new Set(['IsTruncated', 'NextContinuationToken', 'EncodingType'])
+const OF_OBJECT = new Set(['Key', 'LastModified', 'ETag', 'Size', 'StorageClass'])
+
+const [PAGE, PART_OF_PAGE, PART_OF_OBJECT] = [1, 2, 3]
+
+class ListingReader implements XmlReader {
+  readonly objects: RemoteObject[] = []
+  encodingType: string | undefined
+  isTruncated: boolean | undefined
+  nextToken: string | undefined
+  #object: RawObject | undefined
+
+  open(name: string, depth: number): boolean {
+    if (depth === PART_OF_OBJECT) return this.#object !== undefined && OF_OBJECT.has(name)
+    if (depth === PART_OF_PAGE) {
+      if (name === 'Contents') this.#object = new RawObject()
+      return OF_PAGE.has(name)
+    }
+    if (depth === PAGE && name !== 'ListBucketResult') throw new MalformedXml(`<${name}>`)
+    return false
+  }
+
+  close(name: string, depth: number, text: string): void {
+    if (depth === PART_OF_OBJECT) this.#object?.set(name, text)
+    else if (depth === PART_OF_PAGE) this.#closePart(name, text)
+  }
+
+  #closePart(name: string, text: string): void {
+    if (name === 'Contents') {
+      this.objects.push(this.#object!.finish())
+      this.#object = undefined
+    } else if (name === 'IsTruncated') {
+      this.isTruncated = booleanOf(text)
+    } else if (name === 'NextContinuationToken') {
+      this.nextToken = text
+    } else if (name === 'EncodingType') {
+      this.encodingType = text
+    }
+  }
+}
+
+/** What has been read of one object. */
+class RawObject {
+  #key = ''
+  #etag = ''
+  #size = -1
+  #lastModified = 0
+  #archived = false
+
+  set(name: string, text: string): void {
+    if (name === 'Key') this.#key = text
+    else if (name === 'ETag') this.#etag = plainEtag(text)
+    else if (name === 'Size') this.#size = sizeOf(text)
+    else if (name === 'LastModified') this.#lastModified = timeOf(text)
+    else if (name === 'StorageClass') this.#archived = isArchived(text)
+  }
+
+  finish(): RemoteObject {
+    if (this.#key === '' || this.#etag === '' || this.#size < 0) {
+      throw new MalformedXml(`${this.#key || 'an object'} without its key, size or ETag`)
+    }
+    return {
+      key: this.#key,
+      size: this.#size,
+      etag: this.#etag,
+      lastModified: this.#lastModified,
+      archived: this.#archived,
+    }
+  }
+}
+
+function booleanOf(text: string): boolean {
+  if (text === 'true' || text === 'false') return text === 'true'
+  throw new MalformedXml(`IsTruncated ${text}`)
+}
+
+/** Returns -1 for what is no size. */
+function sizeOf(text: string): number {
+  const size = /^[0-9]{1,16}$/.test(text) ? Number(text) : -1
+  return Number.isSafeInteger(size) ? size : -1
+}
+
+/** Returns milliseconds since 1970, or 0 for what is no time. */
+function timeOf(text: string): number {
+  return Date.parse(text) || 0
+}

@@ -1,0 +1,149 @@
+/**
+ * Finds out with the AWS SDK where a bucket is and who asks: profiles, SSO, roles, containers,
+ * instance metadata, endpoints of all partitions, sessions of directory buckets.
+ */
+import { readFileSync } from 'node:fs'
+import { messageOf, UsageError } from '../../errors.ts'
+import type { S3Spec } from '../remote.ts'
+import type { AccessQuery, AskAccess, S3Access, S3Credentials } from './access.ts'
+import { readCaBundle } from './http.ts'
+import {
+  fromIni,
+  fromNodeProviderChain,
+  HeadBucketCommand,
+  S3Client,
+  type S3ClientConfig,
+} from './sdk.ts'
+
+const DEFAULT_REGION = 'us-east-1'
+
+/** Returns who answers for the bucket. Throws UsageError for settings that cannot be right. */
+export function sdkAccess(spec: S3Spec): AskAccess {
+  let region: Promise<string> | undefined
+  const client = new S3Client({
+    region: () => {
+      region ??= configuredRegion(spec)
+      return region
+    },
+    ...(spec.endpoint === undefined ? {} : { endpoint: checkedEndpoint(spec.endpoint) }),
+    ...(spec.profile === undefined ? {} : { profile: spec.profile }),
+    forcePathStyle: spec.pathStyle ?? spec.endpoint !== undefined,
+    requestHandler: { httpsAgent: readCaBundle() },
+    ...credentials(spec),
+  })
+  return async (query: AccessQuery) => {
+    if (query.region !== undefined) region = Promise.resolve(query.region)
+    return await resolveAccess(client, spec, query)
+  }
+}
+
+async function resolveAccess(
+  client: S3Client,
+  spec: S3Spec,
+  { refresh = false }: AccessQuery,
+): Promise<S3Access> {
+  const { endpoint, session } = await prepare(client, spec.bucket)
+  const [scheme] = (endpoint.properties?.authSchemes ?? []) as AuthScheme[]
+  const access = {
+    origin: endpoint.url.origin,
+    host: endpoint.url.host,
+    path: endpoint.url.pathname.replace(/\/$/, ''),
+    region: scheme?.signingRegion ?? (await client.config.region()),
+    service: scheme?.signingName ?? 's3',
+  }
+  if (spec.anonymous) return { ...access, expires: false }
+  if (session !== undefined) {
+    const credentials = credentialsOf(session, 'x-amz-s3session-token')
+    return { ...access, credentials, expires: true }
+  }
+  const identity = await client.config.credentials({ forceRefresh: refresh })
+  const credentials = credentialsOf(identity, 'x-amz-security-token')
+  return { ...access, credentials, expires: identity.expiration !== undefined }
+}
+
+interface AuthScheme {
+  signingName?: string
+  signingRegion?: string
+}
+
+interface Identity {
+  accessKeyId: string
+  secretAccessKey: string
+  sessionToken?: string | undefined
+}
+
+interface Prepared {
+  endpoint: { url: URL; properties?: Record<string, unknown> }
+  /** Of a directory bucket. */
+  session: Identity | undefined
+}
+
+/** Lets the SDK prepare a request for the bucket, and takes it off before it is sent. */
+async function prepare(client: S3Client, bucket: string): Promise<Prepared> {
+  let prepared: Prepared | undefined
+  const command = new HeadBucketCommand({ Bucket: bucket })
+  command.middlewareStack.add(
+    (_next, context) => async () => {
+      prepared = {
+        endpoint: context.endpointV2 as Prepared['endpoint'],
+        session: context.s3ExpressIdentity as Identity | undefined,
+      }
+      return { output: { $metadata: {} }, response: {} }
+    },
+    { step: 'finalizeRequest', priority: 'high', name: 'notSent' },
+  )
+  await client.send(command)
+  return prepared!
+}
+
+function credentialsOf(identity: Identity, tokenHeader: string): S3Credentials {
+  const { accessKeyId, secretAccessKey, sessionToken } = identity
+  const token = sessionToken ? { sessionToken } : {}
+  return { accessKeyId, secretAccessKey, ...token, tokenHeader }
+}
+
+async function configuredRegion(spec: S3Spec): Promise<string> {
+  const { AWS_REGION, AWS_DEFAULT_REGION } = process.env
+  const named = spec.region || AWS_REGION || AWS_DEFAULT_REGION
+  if (named) return named
+  const client = new S3Client(spec.profile === undefined ? {} : { profile: spec.profile })
+  try {
+    return await client.config.region()
+  } catch {
+    return DEFAULT_REGION
+  }
+}
+
+function credentials(spec: S3Spec): S3ClientConfig {
+  if (spec.anonymous) {
+    return {
+      credentials: { accessKeyId: '', secretAccessKey: '' },
+      signer: { sign: async (request) => request },
+    }
+  }
+  const profile = spec.profile === undefined ? {} : { profile: spec.profile }
+  if (spec.credentialsFile === undefined) return { credentials: fromNodeProviderChain(profile) }
+  try {
+    readFileSync(spec.credentialsFile)
+  } catch (error) {
+    throw new UsageError(`cannot read the credentials file: ${messageOf(error)}`, {
+      cause: error,
+      hint: 'It has the form of ~/.aws/credentials: [default], aws_access_key_id, aws_secret_access_key',
+    })
+  }
+  // A file that was named goes before the environment; the default chain asks that first.
+  return { credentials: fromIni({ filepath: spec.credentialsFile, ...profile }) }
+}
+
+function checkedEndpoint(endpoint: string): string {
+  const url = URL.parse(endpoint)
+  const hasCredentials = url !== null && (url.username !== '' || url.password !== '')
+  if (url === null || !/^https?:$/.test(url.protocol) || hasCredentials) {
+    // The text may hold a password.
+    const named = hasCredentials || endpoint.includes('@') ? 'the URL given' : `"${endpoint}"`
+    throw new UsageError(`${named} is no endpoint`, {
+      hint: 'Write http://HOST[:PORT] or https://HOST[:PORT], without credentials',
+    })
+  }
+  return endpoint
+}

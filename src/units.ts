@@ -1,0 +1,36 @@
+/** Amounts as people write them. */
+import { UsageError } from './errors.ts'
+
+const MULTIPLES = ['', 'K', 'M', 'G', 'T', 'P']
+const SECONDS: Record<string, number> = { s: 1, m: 60, h: 3600, d: 86_400 }
+
+/**
+ * Returns the bytes that a text names, a whole number: `1048576`, `1024K`, `50M`, `1.5GiB` in powers
+ * of 1024, `50MB` in powers of 1000, as the GNU tools have it. Throws UsageError for other texts.
+ */
+export function parseBytes(text: string): number {
+  const [, number, multiple, ending] = /^(\d+(?:\.\d+)?)([KMGTP]?)(i?B?)$/i.exec(text) ?? []
+  const power = MULTIPLES.indexOf((multiple ?? '').toUpperCase())
+  const isBroken = multiple === '' && /i/i.test(ending ?? '')
+  if (number === undefined || isBroken) {
+    throw new UsageError(`"${text}" is no number of bytes`, {
+      hint: 'Write for example 500K, 50M or 1.5G, and 50MB for millions',
+    })
+  }
+  const base = ending!.toUpperCase() === 'B' ? 1000 : 1024
+  return Math.round(Number(number) * base ** power)
+}
+
+/**
+ * Returns the seconds that a text names: `3600s`, `90m`, `2h`, `1.5h`, `1d`. Throws UsageError for
+ * other texts, a number without a unit among them.
+ */
+export function parseSeconds(text: string): number {
+  const [, number, unit] = /^(\d+(?:\.\d+)?)([smhd])$/i.exec(text) ?? []
+  if (number === undefined) {
+    throw new UsageError(`"${text}" is no span of time`, {
+      hint: 'Write for example 3600s, 90m, 2h or 1d',
+    })
+  }
+  return Number(number) * SECONDS[unit!.toLowerCase()]!
+}

@@ -1,0 +1,40 @@
+import assert from 'node:assert/strict'
+import { it } from 'node:test'
+import { UsageError } from '../src/errors.ts'
+import { parseBytes, parseSeconds } from '../src/units.ts'
+
+it('bytes are written as the GNU tools have it', () => {
+  const texts: [string, number][] = [
+    ['0', 0],
+    ['1048576', 1_048_576],
+    ['7B', 7],
+    ['500K', 512_000],
+    ['50M', 52_428_800],
+    ['50m', 52_428_800],
+    ['50MB', 50_000_000],
+    ['50MiB', 52_428_800],
+    ['1.5G', 1_610_612_736],
+    ['2T', 2_199_023_255_552],
+  ]
+  for (const [text, bytes] of texts) assert.equal(parseBytes(text), bytes, text)
+})
+
+it('spans of time have a unit', () => {
+  const texts: [string, number][] = [
+    ['3600s', 3600],
+    ['90m', 5400],
+    ['2h', 7200],
+    ['1.5H', 5400],
+    ['1d', 86_400],
+  ]
+  for (const [text, seconds] of texts) assert.equal(parseSeconds(text), seconds, text)
+})
+
+it('nothing else is taken for an amount', () => {
+  for (const text of ['', 'M', '-1M', '1e3', '50X', '5iB', '5i', '1 M', '.5M', '1.M', '50M/s']) {
+    assert.throws(() => parseBytes(text), UsageError, text)
+  }
+  for (const text of ['', '90', 'h', '-1h', '1h30m', '1 h', '2w']) {
+    assert.throws(() => parseSeconds(text), UsageError, text)
+  }
+})
