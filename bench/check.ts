@@ -2,12 +2,10 @@
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { Catalog } from '../src/mapping/catalog.ts'
-import { parsePlace } from '../src/mapping/place-line.ts'
+import { MAX_BLOCK, parsePlace } from '../src/mapping/place-line.ts'
 import { type CatalogRecord, segmentHash } from '../src/mapping/record.ts'
 import { treeLines } from '../test/e2e/keepgw.ts'
 import type { Known } from './data.ts'
-
-const BLOCK = 64 << 20
 
 type Objects = ReadonlyMap<string, Known>
 
@@ -19,7 +17,9 @@ export async function checkMapping(mapping: string, objects: Objects): Promise<v
     return `${line.slice(0, 32)} ${place.offset} ${place.length} ${place.key}`
   })
   const expected = [...objects].flatMap(([key, { size, segments }]) =>
-    segments.map((md5, i) => `${md5} ${i * BLOCK} ${Math.min(BLOCK, size - i * BLOCK)} ${key}`),
+    segments.map(
+      (md5, i) => `${md5} ${i * MAX_BLOCK} ${Math.min(MAX_BLOCK, size - i * MAX_BLOCK)} ${key}`,
+    ),
   )
   assertSame(places, expected, 'the tree')
   const catalog = [...catalogEntries(mapping)].map(({ key, record }) => `${key} ${hashes(record)}`)

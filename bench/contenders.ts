@@ -20,7 +20,10 @@ export interface Peers {
   s5cmd: Peer | undefined
 }
 
-/** Returns the peers that KEEPGW_BENCH_RCLONE and KEEPGW_BENCH_S5CMD name or PATH holds. */
+/**
+ * Returns the peers that KEEPGW_BENCH_RCLONE and KEEPGW_BENCH_S5CMD name or PATH holds. Throws where
+ * one of them does not run.
+ */
 export function findPeers(): Peers {
   const { KEEPGW_BENCH_RCLONE, KEEPGW_BENCH_S5CMD } = process.env
   return {

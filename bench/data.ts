@@ -1,11 +1,9 @@
 /** What the contenders read: buckets of objects whose hashes are known from the making. */
 import { execFileSync } from 'node:child_process'
 import { createCipheriv, hash } from 'node:crypto'
+import { MAX_BLOCK } from '../src/mapping/place-line.ts'
 import { makeBucket, type S3Access, type TestBucket } from '../test/servers/s3.ts'
 import { Uploader } from './put.ts'
-
-/** The most bytes of a Keep block. */
-const BLOCK = 64 << 20
 
 /** The truth about an object. */
 export interface Known {
@@ -92,8 +90,8 @@ function keyStream(seed: string, length: number): Buffer {
 
 function knownOf(body: Buffer): Known {
   const segments: string[] = []
-  for (let at = 0; at < body.length; at += BLOCK) {
-    segments.push(hash('md5', body.subarray(at, at + BLOCK)))
+  for (let at = 0; at < body.length; at += MAX_BLOCK) {
+    segments.push(hash('md5', body.subarray(at, at + MAX_BLOCK)))
   }
   const md5 = segments.length === 1 ? segments[0]! : hash('md5', body)
   return { size: body.length, md5, segments }

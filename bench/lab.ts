@@ -37,7 +37,7 @@ export interface IndexRun {
 
 export class Lab {
   readonly store: Store
-  readonly peers: Peers = findPeers()
+  readonly peers: Peers
   readonly scale: number
   readonly linkRate: number
   /** Temporary files; they go at close(). */
@@ -45,18 +45,20 @@ export class Lab {
   readonly #data = new Map<DataSetName, Promise<DataSet>>()
   #homes = 0
 
-  private constructor(store: Store, dir: string, { scale, linkRate }: LabOptions) {
+  private constructor(store: Store, peers: Peers, dir: string, { scale, linkRate }: LabOptions) {
     this.store = store
+    this.peers = peers
     this.dir = dir
     this.scale = scale
     this.linkRate = linkRate
   }
 
-  /** Starts the store. Throws where that fails. */
+  /** Starts the store. Throws where that fails, or a peer that was named does not run. */
   static async open(options: LabOptions): Promise<Lab> {
+    const peers = findPeers()
     const dir = await mkdtemp(join(tmpdir(), 'keepgw-bench-'))
     try {
-      return new Lab(await openStore(dir), dir, options)
+      return new Lab(await openStore(dir), peers, dir, options)
     } catch (error) {
       await rm(dir, { recursive: true })
       throw error
@@ -120,6 +122,6 @@ export class Lab {
 }
 
 /** Returns the summary that `keepgw index --json` printed last. */
-export async function summaryOf(stdout: string): Promise<Record<string, unknown>> {
+async function summaryOf(stdout: string): Promise<Record<string, unknown>> {
   return JSON.parse((await readFile(stdout, 'utf8')).trimEnd().split('\n').at(-1)!)
 }

@@ -22,7 +22,7 @@ export async function reindex(lab: Lab): Promise<Case> {
   const keepgw = { ...listingIndex(lab, data, home), isFirst: false }
   return {
     ...againstListing(lab, data, lab.keepgw(keepgw)),
-    title: `re-index, nothing changed: ${data.about}`,
+    title: `nothing has changed: ${data.about}`,
     conclude: async () => [await proveListOnly(lab, data, home)],
   }
 }
@@ -51,7 +51,7 @@ export async function memory(lab: Lab): Promise<Case> {
     }
   }) as [Record<'first' | 'again', Contender>, Record<'first' | 'again', Contender>]
   return {
-    title: 'memory, with --etag=trust, of a stand-in that only lists (no SeaweedFS)',
+    title: 'with --etag=trust, of a stand-in that makes its listing up (no SeaweedFS)',
     unit: 'key',
     contenders: [few.first, few.again, many.first, many.again],
     ratios: [

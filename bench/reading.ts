@@ -16,7 +16,7 @@ const RATE_EACH = 25e6
 
 /** Big objects: the bytes are what costs. */
 export async function big(lab: Lab): Promise<Case> {
-  return await bigBy(lab, lab.store.route, 'big objects by plain HTTP')
+  return await bigBy(lab, lab.store.route, 'plain HTTP')
 }
 
 /** The same objects, encrypted on their way. */
@@ -24,7 +24,7 @@ export async function tls(lab: Lab): Promise<Case> {
   if (lab.store.https === undefined) {
     throw new Error('the store has no HTTPS: install openssl, or name an endpoint that has it')
   }
-  return await bigBy(lab, lab.store.https, 'big objects by HTTPS')
+  return await bigBy(lab, lab.store.https, 'HTTPS')
 }
 
 async function bigBy(lab: Lab, route: Route, what: string): Promise<Case> {
@@ -42,7 +42,7 @@ export async function small(lab: Lab): Promise<Case> {
   const data = await lab.data('small')
   const keepgw = readingIndex(lab, lab.store.route, data, data.objects.size)
   return against(lab, keepgw, {
-    title: `small objects: ${data.about}`,
+    title: `plain HTTP: ${data.about}`,
     unit: 'object',
     peers: rclones(lab, lab.store.route, data, keepgw.amount, [8, 32]),
   })
@@ -61,7 +61,7 @@ export async function shaped(lab: Lab): Promise<Case> {
   const share = (rate: number): string =>
     `${Math.round(rate / 1e6)} MB/s, ${(rate / lab.linkRate).toFixed(2)} of the link’s ${lab.linkRate / 1e6} MB/s`
   return {
-    title: `shaped link, ${LATENCY} ms and ${RATE_EACH / 1e6} MB/s a connection: ${data.about}`,
+    title: `${LATENCY} ms and ${RATE_EACH / 1e6} MB/s a connection: ${data.about}`,
     unit: 'GB',
     contenders: [keepgw],
     ratios: [],
@@ -91,7 +91,7 @@ export async function agree(lab: Lab): Promise<Case> {
     return { pair: [lab.keepgw(usual), lab.keepgw(plain)] as [Contender, Contender], mappings }
   })
   return {
-    title: `agreement: ${bigs.about}; ${smalls.about}`,
+    title: `${bigs.about}; ${smalls.about}`,
     unit: 'GB',
     contenders: pairs.flatMap(({ pair }) => pair),
     ratios: pairs.map(({ pair }) => pair),

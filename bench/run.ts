@@ -2,6 +2,7 @@
  * What keepgw costs beside its peers, on this machine: `npm run bench [-- CASE…] [--runs N]`.
  * docs/performance.md says how to read it. Needs Linux, bash and a built keepgw.
  */
+import { once } from 'node:events'
 import { existsSync } from 'node:fs'
 import { availableParallelism, cpus, release, totalmem } from 'node:os'
 import { fileURLToPath } from 'node:url'
@@ -87,6 +88,9 @@ async function runNamed(lab: Lab, name: string, runs: number, signal: AbortSigna
 
 async function main({ names, runs, scale, linkRate }: Options): Promise<void> {
   const stop = new AbortController()
+  // Whatever is under way, also what looks at no signal.
+  const stopped = once(stop.signal, 'abort').then(() => stop.signal.throwIfAborted())
+  stopped.catch(() => {})
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) {
     process.once(signal, () => stop.abort(new Error(`stopped by ${signal}`)))
   }
@@ -98,7 +102,7 @@ async function main({ names, runs, scale, linkRate }: Options): Promise<void> {
     console.log(`- ${runs} runs of each in turn; medians, and ratios of medians (least–greatest)`)
     for (const name of names) {
       try {
-        await runNamed(lab, name, runs, stop.signal)
+        await Promise.race([runNamed(lab, name, runs, stop.signal), stopped])
       } catch (error) {
         stop.signal.throwIfAborted()
         process.exitCode = 1
@@ -126,4 +130,6 @@ if (options !== undefined) {
     console.error((error as Error).message)
     process.exitCode = 1
   }
+  // Where it was stopped or something failed, servers may be left; they end with this process.
+  process.exit()
 }

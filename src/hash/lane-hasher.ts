@@ -19,7 +19,7 @@ export const SLOT_BYTES = HEADER_BYTES + BUFFER_BYTES
 
 /** The engine, as its hashers see it. */
 export interface Scheduler {
-  /** Asks for a turn, soon: a hasher has become ripe or urgent. */
+  /** Asks for a turn, soon: a hasher has become ripe, or is at its end. */
   schedule(): void
   /** Runs at once, until the hasher is not ripe any more. */
   relieve(hasher: LaneHasher): void
@@ -54,7 +54,7 @@ export class LaneHasher implements BlockHasher {
     this.#length += chunk.length
     this.#append(chunk)
     if (this.ripe) this.#scheduler.schedule()
-    if (!this.#full) return
+    if (!this.full) return
     this.#pause ??= Promise.withResolvers()
     return this.#pause.promise
   }
@@ -90,9 +90,14 @@ export class LaneHasher implements BlockHasher {
     return this.#waiting >= RIPE_BYTES
   }
 
-  /** Somebody waits for room in it, or for its MD5. */
-  get urgent(): boolean {
-    return this.#full || (this.#digest !== undefined && this.#waiting > 0)
+  /** Somebody waits for its MD5. */
+  get ending(): boolean {
+    return this.#digest !== undefined && this.#waiting > 0
+  }
+
+  /** Somebody waits for room in it: the next piece may not fit. */
+  get full(): boolean {
+    return this.#waiting > FULL_BYTES
   }
 
   /** So many blocks were hashed. */
@@ -104,7 +109,7 @@ export class LaneHasher implements BlockHasher {
 
   /** Tells those who wait for this stream what a turn has brought them. */
   settle(): void {
-    if (this.#pause !== undefined && !this.#full) {
+    if (this.#pause !== undefined && !this.full) {
       this.#pause.resolve()
       this.#pause = undefined
     }
@@ -116,10 +121,6 @@ export class LaneHasher implements BlockHasher {
 
   get #waiting(): number {
     return this.#end - this.#start
-  }
-
-  get #full(): boolean {
-    return this.#waiting > FULL_BYTES
   }
 
   #append(chunk: Uint8Array): void {

@@ -4,6 +4,12 @@ import { LaneHasher, type Scheduler, SLOT_BYTES } from './lane-hasher.ts'
 import type { BlockHasher, HashEngine } from './md5.ts'
 
 /**
+ * A stream whose buffer is full waits so long for others to fill their lanes. Its connection does not
+ * stand still meanwhile: the kernel has a buffer too.
+ */
+const PATIENCE_MS = 2
+
+/**
  * An engine whose hashers only gather bytes; in turns, of which there is at most one between two
  * polls of the event loop, it hashes what eight of them have. It holds 256 KiB for each of the most
  * hashers that were ever in use at once. For one thread.
@@ -13,6 +19,8 @@ export class LaneEngine implements HashEngine, Scheduler {
   readonly #hashers = new Set<LaneHasher>()
   readonly #freeSlots: number[] = []
   #scheduled = false
+  /** Runs out when those who are full have waited long enough for others to join them. */
+  #patience: NodeJS.Timeout | undefined
 
   constructor(kernel: Kernel) {
     this.#kernel = kernel
@@ -45,17 +53,35 @@ export class LaneEngine implements HashEngine, Scheduler {
   #turn(): void {
     this.#scheduled = false
     while (this.#worthRunning()) this.#run()
-    for (const hasher of this.#hashers) hasher.settle()
+    this.#settle()
   }
 
-  /** All lanes would be used, or as many as there can be, or somebody waits. */
+  /** Hashes what those have who are full, however few. */
+  #lateTurn(): void {
+    this.#patience = undefined
+    while (this.#someFull()) this.#run()
+    this.#settle()
+  }
+
+  #settle(): void {
+    for (const hasher of this.#hashers) hasher.settle()
+    if (this.#patience !== undefined || !this.#someFull()) return
+    this.#patience = setTimeout(() => this.#lateTurn(), PATIENCE_MS)
+  }
+
+  /** All lanes would be used, or as many as there can be, or somebody waits for an MD5. */
   #worthRunning(): boolean {
     let ripe = 0
     for (const hasher of this.#hashers) {
-      if (hasher.urgent) return true
+      if (hasher.ending) return true
       if (hasher.ripe) ripe += 1
     }
     return ripe > 0 && ripe >= Math.min(LANES, this.#hashers.size)
+  }
+
+  #someFull(): boolean {
+    for (const hasher of this.#hashers) if (hasher.full) return true
+    return false
   }
 
   /** Takes up to eight hashers as far as all of them go. */
@@ -69,11 +95,11 @@ export class LaneEngine implements HashEngine, Scheduler {
     for (const hasher of hashers) hasher.advance(blocks)
   }
 
-  /** Those whom somebody waits for, then the fullest. */
+  /** Those who end, then the fullest. */
   #choose(): LaneHasher[] {
     return [...this.#hashers]
       .filter((hasher) => hasher.blocks > 0)
-      .sort((a, b) => Number(b.urgent) - Number(a.urgent) || b.blocks - a.blocks)
+      .sort((a, b) => Number(b.ending) - Number(a.ending) || b.blocks - a.blocks)
       .slice(0, LANES)
   }
 }

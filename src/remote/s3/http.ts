@@ -1,10 +1,11 @@
 /** HTTP as bulk reading wants it: few connections, used again, and no memory for each piece of an answer. */
 import { readFileSync } from 'node:fs'
 import type { IncomingHttpHeaders } from 'node:http'
-import { type Dispatcher, Pool } from 'undici'
+import type { Pool as PoolClient } from 'undici'
 import { messageOf, UsageError } from '../../errors.ts'
 import type { Sink } from '../remote.ts'
 import { slabConnector } from './slab-socket.ts'
+import { type Dispatcher, Pool } from './undici.ts'
 
 /** Milliseconds. */
 export interface Timeouts {
@@ -60,7 +61,7 @@ export class HttpClient {
   readonly #pools = new Map<string, Pool>()
   readonly #exchanges = new Set<Exchange>()
   readonly #timeouts: Timeouts
-  readonly #options: Pool.Options
+  readonly #options: PoolClient.Options
 
   /** Throws UsageError where AWS_CA_BUNDLE cannot be read. */
   constructor(limits: HttpLimits) {

@@ -6,7 +6,8 @@
  */
 import type { Socket } from 'node:net'
 import type { TLSSocket } from 'node:tls'
-import { buildConnector } from 'undici'
+import type { buildConnector as BuildConnector } from 'undici'
+import { buildConnector } from './undici.ts'
 
 /** What one read of a socket can bring. It fits a core's second cache, with what is made of it. */
 const SLAB_BYTES = 128 * 1024
@@ -22,7 +23,7 @@ export interface ConnectorOptions {
  * Returns a function that connects for undici, plain and TLS. What such a socket's read() returns is
  * valid until the next read() of it. Safe for concurrent use.
  */
-export function slabConnector({ timeout, ca }: ConnectorOptions): buildConnector.connector {
+export function slabConnector({ timeout, ca }: ConnectorOptions): BuildConnector.connector {
   /** The last TLS session of each server: the next connection resumes it. */
   const sessions = new Map<string, Buffer>()
   return (target, callback) => {
@@ -44,22 +45,38 @@ export function slabConnector({ timeout, ca }: ConnectorOptions): buildConnector
   }
 }
 
+/**
+ * A reader that pauses may still use what it took last, and TLS goes on to deliver the records that
+ * it has read already: so there are two memories in turn, and what comes during a pause is copied.
+ */
 class Slab {
-  readonly #memory = Buffer.allocUnsafeSlow(SLAB_BYTES)
-  /** What has come in and was not taken yet. */
-  #filled: Buffer | undefined
-  /** The reader has asked for more than there was: it is done with what it had. */
-  #drained = true
+  #memory = Buffer.allocUnsafeSlow(SLAB_BYTES)
+  #spare: Buffer | undefined
+  /** What has just come in, in the memory. */
+  #fresh: Buffer | undefined
+  /** What came earlier and was not taken. */
+  readonly #waiting: Buffer[] = []
+  /** The reader has not asked for more than it was given. */
+  #paused = false
   #socket!: Socket
 
   readonly onread = {
-    buffer: this.#memory,
-    /** Returns false where the reader has paused: then nothing more may come in. */
+    buffer: (): Buffer => this.#memory,
+    /** Returns false where the reader has paused: then nothing more should come in. */
     callback: (bytes: number): boolean => {
-      this.#filled = this.#memory.subarray(0, bytes)
-      this.#drained = false
+      const chunk = this.#memory.subarray(0, bytes)
+      if (this.#paused) {
+        this.#waiting.push(Buffer.from(chunk))
+        return false
+      }
+      this.#fresh = chunk
+      this.#paused = true
       this.#socket.emit('readable')
-      return this.#drained
+      if (this.#fresh !== undefined) {
+        this.#waiting.push(Buffer.from(chunk))
+        this.#fresh = undefined
+      } else if (this.#paused) this.#takeTurns()
+      return !this.#paused
     },
   }
 
@@ -69,19 +86,23 @@ class Slab {
     socket.read = (size?: number) => {
       // With 0 it is the stream itself that begins to read, or looks for its end.
       if (size === 0) return read.call(socket, 0)
-      const filled = this.#filled
-      if (filled !== undefined) {
-        this.#filled = undefined
-        return filled
-      }
-      this.#drained = true
+      const next = this.#fresh ?? this.#waiting.shift()
+      this.#fresh = undefined
+      if (next !== undefined) return next
+      this.#paused = false
       // Goes on where the callback had stopped it; else this does nothing.
       if (!socket.destroyed && !socket.readableEnded) socket._read(0)
       return read.call(socket)
     }
     // A reader that pauses gives back what it had not come to.
     socket.unshift = (rest: Buffer) => {
-      if (rest.length > 0) this.#filled = rest
+      if (rest.length > 0) this.#waiting.unshift(Buffer.from(rest))
     }
+  }
+
+  #takeTurns(): void {
+    const lent = this.#memory
+    this.#memory = this.#spare ?? Buffer.allocUnsafeSlow(SLAB_BYTES)
+    this.#spare = lent
   }
 }
