@@ -2,7 +2,7 @@
  * Writes the manual pages from the commands' own words: `npm run man`. Change the commands (or, for
  * keepgw(1), overview.ts), never the pages: a test compares them.
  */
-import { readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { type ArgWords, type CommandWords, type FlagWords, readCommands } from './commands.ts'
 import * as text from './overview.ts'
@@ -15,14 +15,32 @@ const { version, description } = JSON.parse(
 /** What a command ends with that says nothing of it in its description. */
 const EXIT_CODES = 'Exit codes: 0 all done, 1 failed, 2 usage, 130 interrupted.'
 
-/** Returns the pages by their file names: the same text on every machine, on every day. */
+/** What stands for the date until it is known. */
+const UNDATED = '"DATE"'
+
+/**
+ * Returns the pages by their file names: the same text on every machine, and on every day. A page's
+ * date is that of its last change, so one that says what its file says keeps the date it has there.
+ */
 export async function manPages(): Promise<Map<string, string>> {
   const commands = await readCommands()
   const pages = new Map([['keepgw.1', overviewPage(commands)]])
   for (const command of commands) {
     pages.set(`${pageName(command)}.1`, commandPage(command, commands))
   }
+  for (const [name, page] of pages) pages.set(name, dated(page, committedPage(name)))
   return pages
+}
+
+function committedPage(name: string): string {
+  const file = new URL(name, import.meta.url)
+  return existsSync(file) ? readFileSync(file, 'utf8') : ''
+}
+
+function dated(page: string, committed: string): string {
+  const date = /^\.TH \S+ 1 ("[-0-9]+")/m.exec(committed)?.[1] ?? UNDATED
+  if (page.replace(UNDATED, date) === committed) return committed
+  return page.replace(UNDATED, `"${new Date().toISOString().slice(0, 10)}"`)
 }
 
 function overviewPage(commands: CommandWords[]): string {
@@ -84,7 +102,7 @@ function commandPage(command: CommandWords, all: CommandWords[]): string {
 function page(name: string, sections: string[]): string {
   const head = [
     '.\\" Written by "npm run man" from the commands: change those.',
-    `.TH ${escapeRoff(name.toUpperCase())} 1 "" "keepgw ${version}" "keepgw"`,
+    `.TH ${escapeRoff(name.toUpperCase())} 1 ${UNDATED} "keepgw ${version}" "keepgw"`,
   ]
   return `${[...head, ...sections].join('\n')}\n`
 }

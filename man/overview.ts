@@ -57,6 +57,14 @@ export const VARIABLES: Meaning[] = [
     'Where profiles are looked for. Default: ~/.aws/config and ~/.aws/credentials.',
   ],
   ['AWS_CA_BUNDLE', 'A file of the certificates (PEM) that the store’s certificate is checked by.'],
+  [
+    'XDG_CACHE_HOME',
+    'Compiled code, with which keepgw starts faster, is kept in the directory keepgw in this one. Default: ~/.cache.',
+  ],
+  [
+    'NODE_COMPILE_CACHE',
+    'A directory for the compiled code of all programs that run on Node. It goes before `XDG_CACHE_HOME`.',
+  ],
   ['DEBUG', 'Any value: errors are followed by where they came from.'],
 ]
 

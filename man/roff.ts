@@ -46,7 +46,8 @@ export function prose(text: string): string {
 
 /** Returns a section's heading and its parts, one below the other. */
 export function section(title: string, parts: string[]): string {
-  return [`.SH ${title}`, ...parts].join('\n')
+  // A heading begins a paragraph by itself; formatters warn of a second beginning.
+  return [`.SH ${title}`, ...parts].join('\n').replace(/^(.*)\n\.PP\n/, '$1\n')
 }
 
 /** Returns the paragraphs of a text: they are parted by empty lines. */

@@ -8,7 +8,11 @@ if (major < 22 || (major === 22 && minor < 19)) {
 const { enableCompileCache } = await import('node:module')
 const { compileCacheDir } = await import('./compile-cache.ts')
 const cache = compileCacheDir()
-if (cache !== undefined) enableCompileCache(cache)
+if (cache !== undefined) {
+  enableCompileCache(cache)
+  // Threads look for it here.
+  process.env.NODE_COMPILE_CACHE = cache
+}
 const { main } = await import('./main.ts')
 await main(process.argv.slice(2), import.meta.url)
 

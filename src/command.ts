@@ -63,17 +63,15 @@ export const limitFlags = {
     helpValue: 'RATE',
     env: 'KEEPGW_BANDWIDTH_LIMIT',
     description:
-      'bytes of objects to read in a second, by all threads: 500K, 50M, 1.5G; 50MB for millions',
+      'bytes of objects that all threads together read in a second: 500K, 50M, 1.5G, in powers of 1024; 50MB for 50 million',
   }),
   'max-objects': Flags.integer({
     helpValue: 'N',
     min: 1,
-    exclusive: ['dry-run'],
-    description: 'end once so many objects were read; the next run carries on',
+    description: 'end when so many objects were read; the next run carries on',
   }),
   'max-duration': Flags.string({
     helpValue: 'TIME',
-    exclusive: ['dry-run'],
     description:
       'end after this time, and keep what was read: 3600s, 90m, 2h, 1d; the next run carries on',
   }),

@@ -1,5 +1,5 @@
 /** Shows how far a run is: a line that moves on a terminal, one on SIGUSR1, else nothing. */
-import ora, { type Ora } from 'ora'
+import type { Ora } from 'ora'
 
 /** How often the line is drawn anew, milliseconds. */
 const REDRAW_MS = 200
@@ -11,15 +11,25 @@ export class Progress {
   readonly #timer: NodeJS.Timeout | undefined
   readonly #onSignal = (): void => void process.stderr.write(`keepgw: ${this.#describe()}\n`)
 
-  constructor(describe: () => string, options: { quiet: boolean }) {
-    this.#describe = describe
-    process.on('SIGUSR1', this.#onSignal)
+  /** Begins to show a run's progress; nothing moves on what is no terminal, nor with `quiet`. */
+  static async start(describe: () => string, options: { quiet: boolean }): Promise<Progress> {
     // A terminal may say that it is 0 columns wide; ora would divide by that.
-    if (options.quiet || !process.stderr.isTTY || !(process.stderr.columns > 0)) return
+    const isShown = !options.quiet && process.stderr.isTTY && process.stderr.columns > 0
+    if (!isShown) return new Progress(describe, undefined)
+    // Cron's runs need not load it.
+    const { default: ora } = await import('ora')
     // Reading stdin raw would delay Ctrl-C.
-    this.#spinner = ora({ stream: process.stderr, discardStdin: false, text: describe() }).start()
+    const spinner = ora({ stream: process.stderr, discardStdin: false, text: describe() })
+    return new Progress(describe, spinner.start())
+  }
+
+  private constructor(describe: () => string, spinner: Ora | undefined) {
+    this.#describe = describe
+    this.#spinner = spinner
+    process.on('SIGUSR1', this.#onSignal)
+    if (spinner === undefined) return
     this.#timer = setInterval(() => {
-      this.#spinner!.text = describe()
+      spinner.text = describe()
     }, REDRAW_MS)
     this.#timer.unref()
   }

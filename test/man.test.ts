@@ -5,7 +5,7 @@ import { describe, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { type CommandWords, readCommands } from '../man/commands.ts'
 import { manPages } from '../man/generate.ts'
-import { commandLine, prose } from '../man/roff.ts'
+import { commandLine, paragraphs, prose, section } from '../man/roff.ts'
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url))
 const pages = await manPages()
@@ -48,10 +48,14 @@ describe('the manual pages', () => {
     for (const [name, text] of pages) assert.match(text, /^[\n\x20-\x7e]*$/, name)
   })
 
+  test('have the date of their last change', () => {
+    for (const [name, text] of pages) assert.match(text, /^\.TH \S+ 1 "\d{4}-\d\d-\d\d" /m, name)
+  })
+
   test('name every variable that the source reads', () => {
     const sources = globSync('{src,commands}/**/*.ts', { cwd: ROOT })
     const text = sources.map((file) => readFileSync(ROOT + file, 'utf8')).join('\n')
-    const variables = new Set(text.match(/\b(?:KEEPGW|AWS|XDG)_[A-Z0-9_]*[A-Z0-9]\b/g))
+    const variables = new Set(text.match(/\b(?:KEEPGW|AWS|XDG|NODE)_[A-Z0-9_]*[A-Z0-9]\b/g))
     assert.ok(variables.has('KEEPGW_MAPPINGS') && variables.has('AWS_REGION'))
     for (const name of variables) assert.ok(pages.get('keepgw.1')?.includes(name), name)
   })
@@ -108,6 +112,10 @@ describe('roff', () => {
     assert.equal(prose('.so a\\b -- ~x'), '\\&.so a\\eb \\-\\- \\(tix')
     assert.equal(prose("It’s “q”… Don't."), 'It\\(cqs \\[u201C]q\\[u201D]... Don\\(aqt.')
     assert.match(commandLine('.x --y=^'), /\n\$ \.x \\-\\-y=\\\(ha\n/)
+  })
+
+  test('begins a paragraph once, also behind a heading', () => {
+    assert.equal(section('A', paragraphs('One.\n\nTwo.')), '.SH A\nOne.\n.PP\nTwo.')
   })
 
   test('sets what stands in backquotes in bold, and begins a line with each sentence', () => {

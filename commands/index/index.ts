@@ -13,7 +13,8 @@ import {
 import { mappingsDir } from '../../src/config.ts'
 import { ExitCode, UsageError } from '../../src/errors.ts'
 import { makeScope } from '../../src/indexer/filter.ts'
-import { type IndexCounts, type IndexResult, indexRemote } from '../../src/indexer/index-run.ts'
+import { indexRemote } from '../../src/indexer/index-run.ts'
+import type { IndexCounts, IndexResult } from '../../src/indexer/run-tally.ts'
 import { formatBytes, formatSeconds, Progress } from '../../src/progress.ts'
 import { describeRequests, isAmazon, requestCost } from '../../src/remote/s3/cost.ts'
 
@@ -75,7 +76,7 @@ mapping’s lock, 130 interrupted.`
       min: 1,
       max: 1024,
       default: 32,
-      description: 'segments read at once, each on a connection of its own',
+      description: 'segments read at once by all threads, each on a connection of its own',
     }),
     'list-concurrency': Flags.integer({
       helpValue: 'N',
@@ -83,14 +84,14 @@ mapping’s lock, 130 interrupted.`
       min: 1,
       max: 64,
       description:
-        'ranges of keys listed at once; by default 8 at Amazon, and 1 elsewhere: more needs a store that lists in byte order, and fails where that proves false',
+        'ranges of keys listed at once; default: 8 at Amazon, 1 elsewhere. More than one needs a store that lists in byte order; the run fails where that proves false',
     }),
     workers: Flags.integer({
       helpValue: 'N',
       env: 'KEEPGW_WORKERS',
       min: 1,
       max: 256,
-      description: 'threads that read and hash; one a core by default',
+      description: 'threads that read and hash; default: one a core',
     }),
     etag: Flags.string({
       helpValue: 'ignore|trust',
@@ -103,7 +104,8 @@ mapping’s lock, 130 interrupted.`
     'etag-sample': Flags.string({
       helpValue: 'PERCENT',
       default: '0.1',
-      description: 'with --etag=trust: read this share of such objects all the same, at random',
+      description:
+        'with --etag=trust: read this many in a hundred of such objects all the same, at random',
     }),
     'allow-drop': Flags.integer({
       helpValue: 'PERCENT',
@@ -113,11 +115,11 @@ mapping’s lock, 130 interrupted.`
       description: 'stop, rather than drop more than this share of the objects indexed before',
     }),
     'break-lock': Flags.boolean({
-      exclusive: ['dry-run'],
       default: false,
       description: 'take the mapping’s lock from a run that cannot be alive any more',
     }),
     'dry-run': Flags.boolean({
+      exclusive: ['break-lock', 'max-objects', 'max-duration'],
       default: false,
       description: 'only say what would be read and dropped',
     }),
@@ -138,7 +140,7 @@ mapping’s lock, 130 interrupted.`
     const seconds = (): number => (Date.now() - started) / 1000
     let latest: Readonly<IndexCounts> | undefined
     const describe = (): string => (latest ? describeProgress(latest, seconds()) : 'starting')
-    const progress = new Progress(describe, { quiet: flags.quiet || flags.json })
+    const progress = await Progress.start(describe, { quiet: flags.quiet || flags.json })
     let named = 0
     try {
       const counts = await indexRemote({

@@ -4,10 +4,12 @@ import { LaneEngine } from './lanes.ts'
 import { type HashEngine, nodeEngine } from './md5.ts'
 
 /**
- * Returns an engine for this thread: one that hashes eight streams at once, or Node's own MD5 where
- * the machine cannot do that. Throws KeepgwError where keepgw was not built.
+ * Returns an engine for this thread, which is to hash `streams` at once: one that hashes eight of them
+ * side by side, or Node's own MD5 where there is but one, or the machine cannot do more. Throws
+ * KeepgwError where keepgw was not built.
  */
-export function openEngine(): HashEngine {
+export function openEngine(streams: number): HashEngine {
+  if (streams < 2) return nodeEngine
   const kernel = loadKernel()
   return kernel === undefined ? nodeEngine : new LaneEngine(kernel)
 }

@@ -2,10 +2,12 @@
 import { KeepgwError } from '../errors.ts'
 import type { Catalog } from '../mapping/catalog.ts'
 import type { BatchWriter } from './batch-writer.ts'
+import type { Scope } from './filter.ts'
 
 /** So few objects may always go, unless they are all there are. */
 const ALWAYS_ALLOWED = 10
 
+/** How many objects may go. */
 export interface DropLimits {
   /** The share of the objects in question that may go, in percent. */
   allowDrop: number
@@ -41,6 +43,42 @@ export function* vanishedKeys(catalog: Catalog, unlisted: ReadonlySet<string>): 
   }
 }
 
+/** Returns how many keys vanishedKeys() has. */
+export function countVanished(catalog: Catalog, unlisted: ReadonlySet<string>): number {
+  let count = 0
+  for (const _key of vanishedKeys(catalog, unlisted)) count += 1
+  return count
+}
+
+/** What may be dropped, and out of what. */
+export interface DropOptions {
+  /** The share of the objects in the scope that may go, in percent. */
+  allowDrop: number
+  scope: Scope
+  /** What the listing could not look into: keys, and prefixes that end with `/`. */
+  unlisted: ReadonlySet<string>
+  /** Objects that this run has added: they must not make a loss look small. */
+  added: number
+}
+
+/**
+ * Drops what a listing that came to its end did not show. Returns how many objects these were, once
+ * that is recorded. Throws KeepgwError where they are too many; then nothing is dropped.
+ */
+export async function dropVanished(
+  catalog: Catalog,
+  writer: BatchWriter,
+  { allowDrop, scope, unlisted, added }: DropOptions,
+): Promise<number> {
+  const count = countVanished(catalog, unlisted)
+  if (count === 0) return 0
+  const total = countInScope(catalog, scope) - added
+  guardShrinking(count, 'indexed objects are not in the listing', { allowDrop, total })
+  await dropKeys(vanishedKeys(catalog, unlisted), catalog, writer)
+  await writer.flush()
+  return count
+}
+
 /** Drops the keys and their places. */
 export async function dropKeys(
   keys: Iterable<string>,
@@ -60,4 +98,12 @@ function isUnlisted(key: string, unlisted: ReadonlySet<string>): boolean {
     if (unlisted.has(key.slice(0, at + 1))) return true
   }
   return false
+}
+
+function countInScope(catalog: Catalog, scope: Scope): number {
+  let count = 0
+  for (const prefix of scope.prefixes) {
+    for (const { key } of catalog.entries(prefix)) if (scope.matches(key)) count += 1
+  }
+  return count
 }

@@ -3,13 +3,14 @@ import { type MappingDescription, writeDescription } from '../mapping/descriptio
 import { showKey } from '../remote/key.ts'
 import { EtagTrust, type EtagTrustOptions, hasFalseEtag } from './etag-trust.ts'
 import type { ReadObject } from './object-reader.ts'
+import type { IndexObserver } from './run-tally.ts'
 
+/** What a run's policy is made of. */
 export interface EtagPolicyOptions {
   mapping: { dir: string; description: MappingDescription }
   /** What the user asked for: the share of objects to read all the same; undefined for no trust. */
   wanted: { sample: number } | undefined
-  /** Tells the user. */
-  notice(message: string): void
+  observer: Pick<IndexObserver, 'notice'>
 }
 
 /** One run's. Safe for concurrent use. */
@@ -35,34 +36,36 @@ export class EtagPolicy {
 
   /** Returns what decides about each object; undefined where all are to be read. */
   begin(parts: Pick<EtagTrustOptions, 'read' | 'trust'>): EtagTrust | undefined {
-    const { wanted, mapping, notice } = this.#options
+    const { wanted, mapping, observer } = this.#options
     if (wanted === undefined) return undefined
     if (this.mayTrust) {
       this.#trust = new EtagTrust({ ...wanted, ...parts, random: Math.random })
       return this.#trust
     }
-    notice(
+    observer.notice(
       `an ETag of this bucket has proved not to be an MD5: all objects are read in spite of --etag=trust (to try once more, take etagIsMd5 out of ${mapping.dir}/.keepgw/remote.json)`,
     )
     return undefined
   }
 
+  /** True where reading has shown an ETag to be false that was trusted, or might have been. */
+  isFalse(read: ReadObject, wasTrusted: boolean): boolean {
+    return (wasTrusted || this.#options.wanted !== undefined) && hasFalseEtag(read)
+  }
+
   /**
-   * Looks at what was read. Returns true where an ETag that was trusted, or might have been, is
-   * false: from then on none is, in later runs neither. Throws KeepgwError where that cannot be
-   * written down.
+   * Trusts no ETag from now on, in later runs neither, because this object's is false. Throws
+   * KeepgwError where that cannot be written down.
    */
-  async judge(read: ReadObject, wasTrusted: boolean): Promise<boolean> {
-    const { wanted, mapping, notice } = this.#options
-    if ((!wasTrusted && wanted === undefined) || !hasFalseEtag(read)) return false
+  async disprove({ object: { key } }: ReadObject): Promise<void> {
+    const { mapping, observer } = this.#options
     this.#trust?.stop()
-    if (this.#isDisproved) return true
+    if (this.#isDisproved) return
     this.#isDisproved = true
     mapping.description.etagIsMd5 = false
-    notice(
-      `the ETag of ${showKey(read.object.key)} is not the MD5 of its bytes: no ETag is trusted from now on, and all objects that were trusted are read`,
+    observer.notice(
+      `the ETag of ${showKey(key)} is not the MD5 of its bytes: no ETag is trusted from now on, and all objects that were trusted are read`,
     )
     await writeDescription(mapping.dir, mapping.description)
-    return true
   }
 }

@@ -15,6 +15,7 @@ const PROOFS = 16
 const HELD = 2000
 const MD5 = /^[0-9a-f]{32}$/i
 
+/** How objects are drawn, and what is done to them. */
 export interface EtagTrustOptions {
   /** The share of the objects that are read all the same, 0 to 1. */
   sample: number

@@ -21,7 +21,7 @@ const REPORT_MS = 3
 
 const { spec, options, bandwidth } = workerData as WorkerSetup
 const limit = bandwidth === undefined ? undefined : new BandwidthLimit(bandwidth)
-const engine = openEngine()
+const engine = openEngine(options.connections)
 const questions = new Map<number, (answer: AccessAnswer) => void>()
 const remote = openReader(spec, options, ask)
 let nextQuestion = 0

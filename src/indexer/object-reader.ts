@@ -10,8 +10,7 @@ export interface ReadObject {
   hashes: Buffer
 }
 
-const HASH_BYTES = 16
-
+/** What objects are read from, and who hears of it. */
 export interface ObjectReaderOptions {
   remote: RemoteStore
   pool: HashPool
@@ -23,12 +22,13 @@ export interface ObjectReaderOptions {
 /** Safe for concurrent use. */
 export class ObjectReader {
   readonly #options: ObjectReaderOptions
-  #pool: Promise<HashPool>
+  /** The one in use; for a while a promise, while another one takes its place. */
+  #pool: HashPool | Promise<HashPool>
   #distrusted = false
 
   constructor(options: ObjectReaderOptions) {
     this.#options = options
-    this.#pool = Promise.resolve(options.pool)
+    this.#pool = options.pool
   }
 
   /**
@@ -37,20 +37,19 @@ export class ObjectReader {
    * throws RemoteError where the object cannot be read, or changed twice while it was read.
    */
   async start(object: RemoteObject): Promise<{ result: Promise<ReadObject | undefined> }> {
-    const { scheduled, hashes } = this.#readSegments(object)
-    const result = this.#withSecondTry(object, hashes)
-    // The caller looks at it only once all is scheduled.
+    const reads = await this.#handOver(object)
+    const result = this.#withSecondTry(object, reads)
+    // The caller may look at it later.
     result.catch(() => {})
-    await scheduled
     return { result }
   }
 
   async #withSecondTry(
     listed: RemoteObject,
-    first: Promise<Buffer>,
+    reads: Promise<Buffer>[],
   ): Promise<ReadObject | undefined> {
     try {
-      return { object: listed, hashes: await first }
+      return { object: listed, hashes: await joined(reads) }
     } catch (error) {
       if (!(error instanceof RemoteError) || error.failure === 'unreachable') throw error
     }
@@ -58,7 +57,7 @@ export class ObjectReader {
     if (now === undefined) return undefined
     // A store with weak ETags answers 412 although nothing has changed.
     if (isSame(now, listed)) await this.#distrust(now)
-    return { object: now, hashes: await this.#readSegments(now).hashes }
+    return { object: now, hashes: await joined(await this.#handOver(now)) }
   }
 
   async #look(key: string): Promise<RemoteObject | undefined> {
@@ -82,36 +81,43 @@ export class ObjectReader {
       if (this.#distrusted || again === undefined || !isSame(again, object)) return
       this.#distrusted = true
       this.#pool = this.#options.distrustIfMatch()
-      await this.#pool
+      this.#pool = await this.#pool
     }
   }
 
-  #readSegments(object: RemoteObject): { scheduled: Promise<void>; hashes: Promise<Buffer> } {
-    const hashes = Buffer.alloc(segmentCount(object.size) * HASH_BYTES)
-    const reads: Promise<void>[] = []
+  /** Resolves to the reads of the segments, in order, or of those up to one that has failed. */
+  async #handOver(object: RemoteObject): Promise<Promise<Buffer>[]> {
+    const reads: Promise<Buffer>[] = []
+    const count = segmentCount(object.size)
     let failed = false
-    const schedule = async (): Promise<void> => {
-      for (let segment = 0; segment * HASH_BYTES < hashes.length; segment++) {
-        await (await this.#pool).room(segmentRange(object.size, segment).length)
-        if (failed) return
-        const read = this.#readSegment(object, segment, hashes)
-        read.catch(() => {
-          failed = true
-        })
-        reads.push(read)
-      }
+    for (let segment = 0; segment < count; segment++) {
+      const range = segmentRange(object.size, segment)
+      const pool = await this.#pool
+      const room = pool.room(range.length)
+      if (room !== undefined) await room
+      if (failed) break
+      const read = this.#readSegment(pool, object, range)
+      reads.push(read)
+      read.catch(() => {
+        failed = true
+      })
     }
-    const scheduled = schedule()
-    return { scheduled, hashes: scheduled.then(() => Promise.all(reads)).then(() => hashes) }
+    return reads
   }
 
-  async #readSegment(object: RemoteObject, segment: number, hashes: Buffer): Promise<void> {
-    const { key, etag, size } = object
-    const range = segmentRange(size, segment)
-    const hash = await (await this.#pool).hash({ key, etag, size, ...range })
-    hash.copy(hashes, segment * HASH_BYTES)
-    this.#options.onBytes(range.length)
+  async #readSegment(
+    pool: HashPool,
+    { key, etag, size }: RemoteObject,
+    { offset, length }: { offset: number; length: number },
+  ): Promise<Buffer> {
+    const hash = await pool.hash({ key, etag, size, offset, length })
+    this.#options.onBytes(length)
+    return hash
   }
+}
+
+async function joined(reads: Promise<Buffer>[]): Promise<Buffer> {
+  return reads.length === 1 ? await reads[0]! : Buffer.concat(await Promise.all(reads))
 }
 
 function isSame(a: RemoteObject, b: RemoteObject): boolean {

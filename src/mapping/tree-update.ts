@@ -119,9 +119,13 @@ export function removeLeftovers(mappings: string, hashes: Iterable<string>): voi
 }
 
 function create(file: string, content: string | Buffer): void {
-  const dir = dirname(file)
-  if (statSync(dir, { throwIfNoEntry: false }) === undefined) mkdirSync(dir)
-  writeFileSync(file, content, { flag: 'wx' })
+  try {
+    writeFileSync(file, content, { flag: 'wx' })
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
+    mkdirSync(dirname(file), { recursive: true })
+    writeFileSync(file, content, { flag: 'wx' })
+  }
 }
 
 /** Readers see the old file or the new one, both whole. */

@@ -22,7 +22,8 @@ describeEngine('node engine', nodeEngine, false)
 describeEngine('lane engine', kernel ? new LaneEngine(kernel) : nodeEngine, skip)
 
 it('hashes in lanes where the machine can', { skip }, () => {
-  assert.ok(openEngine() instanceof LaneEngine)
+  assert.ok(openEngine(2) instanceof LaneEngine)
+  assert.equal(openEngine(1), nodeEngine)
 })
 
 it('hashes with node crypto where the machine has no SIMD', {
@@ -31,7 +32,7 @@ it('hashes with node crypto where the machine has no SIMD', {
   const script = `
       import { openEngine } from '${source}/hash/engine.ts'
       import { nodeEngine } from '${source}/hash/md5.ts'
-      console.log(openEngine() === nodeEngine)`
+      console.log(openEngine(2) === nodeEngine)`
   const args = ['--no-enable-sse4-1', '--input-type=module', '--eval', script]
   assert.equal((await promisify(execFile)(process.execPath, args)).stdout, 'true\n')
 })
@@ -41,7 +42,7 @@ it('hashes with node crypto where there is no address space for more', { skip },
   t.mock.method(WebAssembly, 'Instance', function refuse() {
     throw new RangeError('Out of memory')
   })
-  assert.equal(openEngine(), nodeEngine)
+  assert.equal(openEngine(2), nodeEngine)
 })
 
 it('says what is to be done where the module was not built', async () => {
@@ -50,7 +51,7 @@ it('says what is to be done where the module was not built', async () => {
     await cp(source, join(directory, 'src'), { recursive: true })
     await writeFile(join(directory, 'package.json'), '{ "type": "module" }')
     const { openEngine } = await import(join(directory, 'src/hash/engine.ts'))
-    assert.throws(openEngine, /dist\/src\/hash\/md5\.wasm is missing: npm run build/)
+    assert.throws(() => openEngine(2), /dist\/src\/hash\/md5\.wasm is missing: npm run build/)
   } finally {
     await rm(directory, { recursive: true })
   }

@@ -50,7 +50,7 @@ export function slabConnector({ timeout, ca }: ConnectorOptions): BuildConnector
  * it has read already: so there are two memories in turn, and what comes during a pause is copied.
  */
 class Slab {
-  #memory = Buffer.allocUnsafeSlow(SLAB_BYTES)
+  #memory: Buffer = Buffer.allocUnsafeSlow(SLAB_BYTES)
   #spare: Buffer | undefined
   /** What has just come in, in the memory. */
   #fresh: Buffer | undefined

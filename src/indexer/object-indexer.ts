@@ -1,0 +1,143 @@
+/** Indexes the objects of one run, many at once: reads or trusts each, and records what it is. */
+import { messageOf } from '../errors.ts'
+import type { Catalog } from '../mapping/catalog.ts'
+import type { CatalogRecord } from '../mapping/record.ts'
+import { RemoteError } from '../remote/remote.ts'
+import { Slots } from '../slots.ts'
+import type { BatchWriter } from './batch-writer.ts'
+import type { EtagPolicy } from './etag-policy.ts'
+import { covers, type Scope } from './filter.ts'
+import type { RunBudget } from './limits.ts'
+import { ObjectReader, type ReadObject } from './object-reader.ts'
+import type { RunRemote } from './run-remote.ts'
+import type { RunTally } from './run-tally.ts'
+import type { Task } from './walk.ts'
+
+/** Objects that are being read, or wait for a second look; the pool bounds their segments. */
+const OPEN_OBJECTS = 2048
+
+/** The parts of the run that deal with its objects. */
+export interface ObjectIndexerOptions {
+  scope: Scope
+  remote: RunRemote
+  catalog: Catalog
+  writer: BatchWriter
+  etags: EtagPolicy
+  budget: RunBudget
+  tally: RunTally
+  /** Once aborted, nothing more is begun; what ends the run while an object is read aborts it. */
+  stop: AbortController
+}
+
+/** Begins one object at a time; any number are then under way. */
+export class ObjectIndexer {
+  readonly #options: ObjectIndexerOptions
+  readonly #reader: ObjectReader
+  readonly #open = new Slots(OPEN_OBJECTS)
+
+  constructor(options: ObjectIndexerOptions) {
+    const { remote, tally } = options
+    this.#options = options
+    this.#reader = new ObjectReader({
+      remote: remote.store,
+      pool: remote.openPool(),
+      distrustIfMatch: () => remote.distrustIfMatch(),
+      onBytes: (bytes) => tally.read(bytes),
+    })
+  }
+
+  /**
+   * Resolves once the reading of an object is under way. `settled` then never throws: it is
+   * undefined where the object could not be read, which was reported then. Throws what the run was
+   * stopped with.
+   */
+  async read(task: Task): Promise<{ settled: Promise<ReadObject | undefined> }> {
+    this.#options.stop.signal.throwIfAborted()
+    await this.#open.take()
+    try {
+      const { result } = await this.#reader.start(task.object)
+      return { settled: this.#settle(task, result) }
+    } catch (error) {
+      this.#open.free()
+      throw error
+    }
+  }
+
+  /** Records an object with its ETag for a hash. Throws what the run was stopped with. */
+  async trust(task: Task): Promise<void> {
+    const { stop, tally } = this.#options
+    stop.signal.throwIfAborted()
+    const { etag, size, lastModified } = task.object
+    const hashes = Buffer.from(etag, 'hex')
+    await this.#record(task, { etag, size, lastModified, hashes, trusted: true })
+    tally.counts.trusted += 1
+    tally.indexed(task)
+    tally.done()
+  }
+
+  /** Resolves once nothing is under way. */
+  async allSettled(): Promise<void> {
+    for (let i = 0; i < OPEN_OBJECTS; i++) await this.#open.take()
+    for (let i = 0; i < OPEN_OBJECTS; i++) this.#open.free()
+  }
+
+  /** Never throws: what ends the run stops it. Gives the slot back. */
+  async #settle(
+    task: Task,
+    result: Promise<ReadObject | undefined>,
+  ): Promise<ReadObject | undefined> {
+    const { budget, stop, tally } = this.#options
+    let read: ReadObject | undefined
+    try {
+      read = await result
+      if (read === undefined) await this.#noteGone(task)
+      else await this.#recordRead(task, read)
+    } catch (error) {
+      if (error instanceof RemoteError) await this.#reportUnreadable(task, error)
+      else stop.abort(error)
+    }
+    if (read === undefined) budget.returnObject()
+    tally.done()
+    this.#open.free()
+    return read
+  }
+
+  async #recordRead(task: Task, read: ReadObject): Promise<void> {
+    const { etags, tally } = this.#options
+    const { etag, size, lastModified } = read.object
+    const wasTrusted = task.before?.trusted === true && task.before.etag === etag
+    if (etags.isFalse(read, wasTrusted)) {
+      await etags.disprove(read)
+      tally.counts.falseEtags += 1
+    }
+    await this.#record(task, { etag, size, lastModified, hashes: read.hashes })
+    if (wasTrusted) tally.counts.proven += 1
+    else tally.indexed(task)
+  }
+
+  #record({ object: { key }, before }: Task, after: CatalogRecord): Promise<void> {
+    return this.#options.writer.add({ key, before: before ?? null, after })
+  }
+
+  async #noteGone({ object: { key }, before }: Task): Promise<void> {
+    const { scope, catalog } = this.#options
+    // What was trusted is read whole, and a run drops only what it is about.
+    if (before === undefined || !covers(scope, key)) return
+    await catalog.noteUnseen(key)
+  }
+
+  async #reportUnreadable({ object: { key }, before }: Task, error: RemoteError): Promise<void> {
+    const { tally } = this.#options
+    // The listing passes by what was archived before it was read; what was trusted may be since.
+    if (before?.trusted && (await this.#isArchived(key))) tally.counts.archived += 1
+    else tally.unreadable(key, messageOf(error))
+  }
+
+  async #isArchived(key: string): Promise<boolean> {
+    try {
+      return (await this.#options.remote.store.stat(key)).archived
+    } catch {
+      return false
+    }
+  }
+}
