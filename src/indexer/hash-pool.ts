@@ -81,6 +81,8 @@ const WORKER = new URL(`./hash-worker${extname(import.meta.url)}`, import.meta.u
 /** What a request costs, in bytes that could be read instead: for sharing out segments fairly. */
 const REQUEST_BYTES = 64 * 1024
 export const HASH_BYTES = 16
+/** What a thread holds beside its buffers is little; without limits V8 is in no hurry to clear up. */
+const HEAP = { maxYoungGenerationSizeMb: 16, maxOldGenerationSizeMb: 128 }
 
 /** Safe for concurrent use. */
 export class HashPool {
@@ -153,7 +155,7 @@ class Thread {
 
   constructor(setup: WorkerSetup, access: HashPoolOptions['access']) {
     this.#access = access
-    this.#worker = new Worker(WORKER, { workerData: setup })
+    this.#worker = new Worker(WORKER, { workerData: setup, resourceLimits: HEAP })
     this.#worker.on('message', (message: FromWorker) => this.#receive(message))
     this.#worker.on('error', (error) => this.#end(error as Error))
     this.#worker.on('exit', () => this.#end(new KeepgwError('a hashing thread has ended')))
