@@ -121,7 +121,11 @@ function credentials(spec: S3Spec): S3ClientConfig {
       signer: { sign: async (request) => request },
     }
   }
-  const profile = spec.profile === undefined ? {} : { profile: spec.profile }
+  // Asked again, the SDK shall look at the files again: somebody may have renewed what is in them.
+  const profile = {
+    ignoreCache: true,
+    ...(spec.profile === undefined ? {} : { profile: spec.profile }),
+  }
   if (spec.credentialsFile === undefined) return { credentials: fromNodeProviderChain(profile) }
   try {
     readFileSync(spec.credentialsFile)

@@ -143,6 +143,64 @@ describe('credentials', () => {
     assert.throws(() => open(dir), UsageError)
   })
 
+  test('that have expired are asked for anew, and the request made again', async (t) => {
+    const credentialsFile = await write('credentials', profile('default', 'OLD'))
+    let isRenewed = false
+    const expired = s3Error(400, 'ExpiredToken', 'The provided token has expired.')
+    const renewing = startStub(t, (asked) => {
+      if (!isRenewed || signerOf(asked).startsWith('NEW/')) return play(asked)
+      return expired
+    })
+    const { endpoint, requests } = await renewing
+    const store = openS3({ kind: 's3', bucket: 'bucket', endpoint, credentialsFile })
+    t.after(() => store.close())
+    await store.stat('key')
+    await write('credentials', profile('default', 'NEW'))
+    isRenewed = true
+    const data = await readAll(store, { key: 'key', offset: 0, length: 10 })
+    assert.ok(data.equals(DATA))
+    assert.deepEqual(requests.map(signerOf), ['OLD/us-east-1', 'OLD/us-east-1', 'NEW/us-east-1'])
+  })
+
+  test('that stay expired fail once they were asked for', async (t) => {
+    setEnvironment()
+    const { endpoint, requests } = await startStub(t, () => {
+      return s3Error(400, 'ExpiredToken', 'The provided token has expired.')
+    })
+    const store = openS3({ kind: 's3', bucket: 'bucket', endpoint })
+    t.after(() => store.close())
+    const error = await failsWith(
+      readAll(store, { key: 'key', offset: 0, length: 1 }),
+      'unreachable',
+    )
+    assert.match(error.hint ?? '', /Renew/)
+    assert.equal(requests.length, 2)
+  })
+
+  test('are good in spite of a clock that is wrong', async (t) => {
+    setEnvironment()
+    const ahead = 3_600_000
+    const { endpoint, requests } = await startStub(t, (asked, res) => {
+      const date = String(asked.headers['x-amz-date'])
+      const [, y, mo, d, h, mi, s] = /(....)(..)(..)T(..)(..)(..)Z/.exec(date)!
+      const signed = Date.UTC(
+        Number(y),
+        Number(mo) - 1,
+        Number(d),
+        Number(h),
+        Number(mi),
+        Number(s),
+      )
+      if (Math.abs(signed - Date.now() - ahead) < 60_000) return play(asked)
+      res.setHeader('Date', new Date(Date.now() + ahead).toUTCString())
+      return s3Error(403, 'RequestTimeTooSkewed', 'The difference is too large.')
+    })
+    const store = openS3({ kind: 's3', bucket: 'bucket', endpoint })
+    t.after(() => store.close())
+    for (let i = 0; i < 2; i++) await readAll(store, { key: 'key', offset: 0, length: 10 })
+    assert.equal(requests.length, 3)
+  })
+
   test('show up in no message', async (t) => {
     setEnvironment()
     const answer = s3Error(403, 'SignatureDoesNotMatch', 'No match')
