@@ -81,24 +81,27 @@ const WORKER = new URL(`./hash-worker${extname(import.meta.url)}`, import.meta.u
 /** What a request costs, in bytes that could be read instead: for sharing out segments fairly. */
 const REQUEST_BYTES = 64 * 1024
 export const HASH_BYTES = 16
+/** With so much ahead of it a thread gets company; to start one costs as much as to read this. */
+const BUSY_BYTES = 32 * REQUEST_BYTES
 /** What a thread holds beside its buffers is little; without limits V8 is in no hurry to clear up. */
 const HEAP = { maxYoungGenerationSizeMb: 16, maxOldGenerationSizeMb: 128 }
 
 /** Safe for concurrent use. */
 export class HashPool {
-  readonly #start: () => Thread[]
+  readonly #start: () => Thread
+  readonly #most: number
   readonly #admission: Admission
-  /** None before the first segment: most runs of an index find nothing to read. */
-  #threads: Thread[] = []
+  /** As many as there was work for: most runs of an index find little that is new. */
+  readonly #threads: Thread[] = []
   #nextId = 0
   #closed = false
 
   constructor(spec: RemoteSpec, { threads, access, bandwidth, ...options }: HashPoolOptions) {
-    const count = Math.min(threads, options.connections)
-    const connections = Math.ceil(options.connections / count)
+    this.#most = Math.min(threads, options.connections)
+    const connections = Math.ceil(options.connections / this.#most)
     const setup: WorkerSetup = { spec, options: { ...options, connections }, bandwidth }
     this.#admission = new Admission(options.connections)
-    this.#start = () => Array.from({ length: count }, () => new Thread(setup, access))
+    this.#start = () => new Thread(setup, access)
   }
 
   /**
@@ -112,14 +115,25 @@ export class HashPool {
   /** Resolves to the 16 bytes of the segment's MD5. Throws RemoteError. */
   async hash(request: ReadRequest): Promise<Buffer> {
     if (this.#closed) throw new KeepgwError('the hashing threads have ended')
-    if (this.#threads.length === 0) this.#threads = this.#start()
-    const thread = this.#threads.reduce((a, b) => (b.load < a.load ? b : a))
+    const thread = this.#idlest()
     this.#admission.enter(request.length)
     try {
       return await thread.hash(this.#nextId++, request)
     } finally {
       this.#admission.leave(request.length)
     }
+  }
+
+  #idlest(): Thread {
+    let idlest: Thread | undefined
+    for (const thread of this.#threads) {
+      if (idlest === undefined || thread.load < idlest.load) idlest = thread
+    }
+    const isBusy = idlest === undefined || idlest.load >= BUSY_BYTES
+    if (!isBusy || this.#threads.length === this.#most) return idlest!
+    const started = this.#start()
+    this.#threads.push(started)
+    return started
   }
 
   /** Returns the requests made for the segments that are done, all threads together. */
