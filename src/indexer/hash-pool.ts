@@ -209,13 +209,15 @@ class Thread {
     if (hashes.length !== ids.length * HASH_BYTES) throw new Error('an MD5 for each, or none')
     const bytes = Buffer.from(hashes.buffer, hashes.byteOffset, hashes.length)
     for (const [i, id] of ids.entries()) {
-      this.#take(id).resolve(bytes.subarray(i * HASH_BYTES, (i + 1) * HASH_BYTES))
+      this.#take(id)?.resolve(bytes.subarray(i * HASH_BYTES, (i + 1) * HASH_BYTES))
     }
-    for (const failure of failures) this.#take(failure.id).reject(remoteError(failure))
+    for (const failure of failures) this.#take(failure.id)?.reject(remoteError(failure))
   }
 
-  #take(id: number): Pending {
-    const pending = this.#pending.get(id)!
+  /** Returns undefined where the thread has ended meanwhile: its answers may come after that. */
+  #take(id: number): Pending | undefined {
+    const pending = this.#pending.get(id)
+    if (pending === undefined) return undefined
     this.#pending.delete(id)
     this.load -= pending.length + REQUEST_BYTES
     return pending
