@@ -61,7 +61,7 @@ const crypto = contender('node crypto', PIECES * PIECE_BYTES, () => {
   for (let i = 0; i < PIECES; i++) hash.update(data)
   hash.digest()
 })
-const engine = new LaneEngine(kernel)
+const engine = new LaneEngine(kernel, STREAMS)
 const all = [
   eight,
   four,

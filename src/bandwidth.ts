@@ -5,7 +5,7 @@
  * and waits for it, so that no thread needs to know of the others.
  */
 import { setTimeout } from 'node:timers/promises'
-import type { Sink } from './remote/remote.ts'
+import { type Sink, sinkInto } from './remote/remote.ts'
 
 /** Unused time is kept this long: a reader that comes a little late loses nothing. */
 const BURST_NS = 100_000_000n
@@ -49,13 +49,13 @@ export class BandwidthLimit {
 
   /** Returns a sink that passes all on to another, and holds the reader back besides. */
   before(sink: Sink): Sink {
-    return (chunk) => {
+    return sinkInto(sink, (chunk) => {
       const { length } = chunk
       const busy = sink(chunk)
       const pause = this.take(length)
       if (pause === undefined) return busy
       return busy === undefined ? pause : Promise.all([busy, pause]).then(() => {})
-    }
+    })
   }
 
   /**

@@ -11,5 +11,11 @@ import { type HashEngine, nodeEngine } from './md5.ts'
 export function openEngine(streams: number): HashEngine {
   if (streams < 2) return nodeEngine
   const kernel = loadKernel()
-  return kernel === undefined ? nodeEngine : new LaneEngine(kernel)
+  if (kernel === undefined) return nodeEngine
+  try {
+    return new LaneEngine(kernel, streams)
+  } catch (error) {
+    if (error instanceof RangeError) return nodeEngine
+    throw error
+  }
 }

@@ -2,20 +2,23 @@
 import { BLOCK_BYTES, type Kernel } from './kernel.ts'
 import type { BlockHasher } from './md5.ts'
 
-/** The buffer follows the state, from the next line of the cache on. */
+/** The ring follows the state, from the next line of the cache on. */
 const HEADER_BYTES = 64
 
-/** Room for what comes while the stream waits for its turn; a piece of a body has up to 128 KiB. */
-const BUFFER_BYTES = 256 * 1024
+/** Room for what comes while the stream waits for its turn. A multiple of BLOCK_BYTES. */
+const RING_BYTES = 1024 * 1024
 
-/** With more than this the next piece may not fit. */
-const FULL_BYTES = BUFFER_BYTES - 128 * 1024
+/** What a reader of large pieces leaves free: a stream that has to wait has room for its next piece. */
+const RESERVE_BYTES = 64 * 1024
+
+/** With more than this the next piece, of up to 128 KiB, may not fit. */
+const FULL_BYTES = RING_BYTES - 128 * 1024
 
 /** Fewer bytes are not worth a turn. */
-const RIPE_BYTES = 64 * 1024
+const RIPE_BYTES = 256 * 1024
 
 /** What a stream takes of the kernel's memory. */
-export const SLOT_BYTES = HEADER_BYTES + BUFFER_BYTES
+export const SLOT_BYTES = HEADER_BYTES + RING_BYTES
 
 /** The engine, as its hashers see it. */
 export interface Scheduler {
@@ -27,15 +30,19 @@ export interface Scheduler {
   release(hasher: LaneHasher): void
 }
 
-/** A hasher whose bytes are gathered, to be hashed together with those of others. */
+/**
+ * A hasher whose bytes are gathered, to be hashed together with those of others. They lie in a ring:
+ * as blocks are hashed from its first byte on, none of them lies across its end.
+ */
 export class LaneHasher implements BlockHasher {
   /** Address of its SLOT_BYTES, and so of its state. */
   readonly slot: number
   readonly #kernel: Kernel
   readonly #scheduler: Scheduler
-  /** The bytes that are yet to be hashed, as offsets in the buffer. */
+  /** The first byte that is yet to be hashed, as an offset in the ring. */
   #start = 0
-  #end = 0
+  /** Bytes that are yet to be hashed. */
+  #waiting = 0
   /** All bytes there were. */
   #length = 0
   #open = true
@@ -59,6 +66,15 @@ export class LaneHasher implements BlockHasher {
     return this.#pause.promise
   }
 
+  /** Returns the free memory behind what waits: what is put there, update needs not copy. */
+  room(): Uint8Array | undefined {
+    const free = RING_BYTES - this.#waiting
+    if (free === 0) return undefined
+    const from = this.#ring + this.#end
+    const most = free > RESERVE_BYTES ? free - RESERVE_BYTES : free
+    return this.#kernel.bytes.subarray(from, from + Math.min(most, RING_BYTES - this.#end))
+  }
+
   async digest(): Promise<Buffer> {
     this.#mustBeOpen()
     this.#append(padding(this.#length))
@@ -77,12 +93,12 @@ export class LaneHasher implements BlockHasher {
 
   /** Address of the next bytes. */
   get data(): number {
-    return this.slot + HEADER_BYTES + this.#start
+    return this.#ring + this.#start
   }
 
-  /** Whole blocks that are yet to be hashed. */
+  /** Whole blocks that are yet to be hashed, and lie one behind the other. */
   get blocks(): number {
-    return Math.floor(this.#waiting / BLOCK_BYTES)
+    return Math.floor(Math.min(this.#waiting, RING_BYTES - this.#start) / BLOCK_BYTES)
   }
 
   /** It has enough for a turn. */
@@ -102,9 +118,8 @@ export class LaneHasher implements BlockHasher {
 
   /** So many blocks were hashed. */
   advance(blocks: number): void {
-    this.#start += blocks * BLOCK_BYTES
-    // What comes next shall find the part of the buffer that is in the cache.
-    if (this.#waiting < BLOCK_BYTES) this.#moveToFront()
+    this.#start = (this.#start + blocks * BLOCK_BYTES) % RING_BYTES
+    this.#waiting -= blocks * BLOCK_BYTES
   }
 
   /** Tells those who wait for this stream what a turn has brought them. */
@@ -119,27 +134,34 @@ export class LaneHasher implements BlockHasher {
     }
   }
 
-  get #waiting(): number {
-    return this.#end - this.#start
+  get #ring(): number {
+    return this.slot + HEADER_BYTES
+  }
+
+  /** Where the next bytes go, as an offset in the ring. */
+  get #end(): number {
+    return (this.#start + this.#waiting) % RING_BYTES
   }
 
   #append(chunk: Uint8Array): void {
-    let taken = 0
-    while (taken < chunk.length) {
-      if (this.#waiting === BUFFER_BYTES) this.#scheduler.relieve(this)
-      const some = chunk.subarray(taken, taken + BUFFER_BYTES - this.#waiting)
-      if (this.#end + some.length > BUFFER_BYTES) this.#moveToFront()
-      this.#kernel.bytes.set(some, this.slot + HEADER_BYTES + this.#end)
-      this.#end += some.length
+    if (this.#isInPlace(chunk)) {
+      this.#waiting += chunk.length
+      return
+    }
+    for (let taken = 0; taken < chunk.length; ) {
+      if (this.#waiting === RING_BYTES) this.#scheduler.relieve(this)
+      const room = this.room()!
+      const some = chunk.subarray(taken, taken + room.length)
+      room.set(some)
+      this.#waiting += some.length
       taken += some.length
     }
   }
 
-  #moveToFront(): void {
-    const buffer = this.slot + HEADER_BYTES
-    this.#kernel.bytes.copyWithin(buffer, buffer + this.#start, buffer + this.#end)
-    this.#end -= this.#start
-    this.#start = 0
+  /** True for what its reader has put where it should be. */
+  #isInPlace(chunk: Uint8Array): boolean {
+    const { bytes } = this.#kernel
+    return chunk.buffer === bytes.buffer && chunk.byteOffset === this.#ring + this.#end
   }
 
   #mustBeOpen(): void {

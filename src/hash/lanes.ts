@@ -1,34 +1,39 @@
 /** Hashes many streams at once, eight side by side. */
-import { type Kernel, LANES } from './kernel.ts'
+import { type Kernel, LANES, type Lane } from './kernel.ts'
 import { LaneHasher, type Scheduler, SLOT_BYTES } from './lane-hasher.ts'
-import type { BlockHasher, HashEngine } from './md5.ts'
+import { type BlockHasher, type HashEngine, nodeEngine } from './md5.ts'
 
 /**
- * A stream whose buffer is full waits so long for others to fill their lanes. Its connection does not
- * stand still meanwhile: the kernel has a buffer too.
+ * A stream that is full, or at its end, waits so long for others to fill the other lanes. Nothing
+ * stands still meanwhile: the kernel has buffers for connections, too.
  */
 const PATIENCE_MS = 2
 
 /**
  * An engine whose hashers only gather bytes; in turns, of which there is at most one between two
- * polls of the event loop, it hashes what eight of them have. It holds 256 KiB for each of the most
- * hashers that were ever in use at once. For one thread.
+ * polls of the event loop, it hashes what eight of them have. It reserves 1 MiB for each of
+ * `streams` hashers, which the system provides when they are first used; further ones that are in use
+ * at the same time hash by themselves. For one thread.
  */
 export class LaneEngine implements HashEngine, Scheduler {
   readonly #kernel: Kernel
   readonly #hashers = new Set<LaneHasher>()
-  readonly #freeSlots: number[] = []
+  readonly #freeSlots: number[]
   #scheduled = false
-  /** Runs out when those who are full have waited long enough for others to join them. */
+  /** Runs out when those who wait have waited long enough for others to join them. */
   #patience: NodeJS.Timeout | undefined
 
-  constructor(kernel: Kernel) {
+  /** Throws RangeError where there is no address space for so many streams. */
+  constructor(kernel: Kernel, streams: number) {
     this.#kernel = kernel
+    // All at once: memory that grows later moves, and readers read right into it.
+    const slots = kernel.allocate(streams * SLOT_BYTES)
+    this.#freeSlots = Array.from({ length: streams }, (_, i) => slots + i * SLOT_BYTES).reverse()
   }
 
-  /** Throws RangeError where the 4 GiB of a WebAssembly memory are in use. */
   open(): BlockHasher {
-    const slot = this.#freeSlots.pop() ?? this.#kernel.allocate(SLOT_BYTES)
+    const slot = this.#freeSlots.pop()
+    if (slot === undefined) return nodeEngine.open()
     const hasher = new LaneHasher(this.#kernel, slot, this)
     this.#hashers.add(hasher)
     return hasher
@@ -52,53 +57,53 @@ export class LaneEngine implements HashEngine, Scheduler {
 
   #turn(): void {
     this.#scheduled = false
-    while (this.#worthRunning()) this.#run()
+    while (this.#wouldFill()) this.#run()
     this.#settle()
   }
 
-  /** Hashes what those have who are full, however few. */
+  /** Hashes what those have who are full or at their end, however few. */
   #lateTurn(): void {
     this.#patience = undefined
-    while (this.#someFull()) this.#run()
+    while (this.#someWait()) this.#run()
     this.#settle()
   }
 
   #settle(): void {
     for (const hasher of this.#hashers) hasher.settle()
-    if (this.#patience !== undefined || !this.#someFull()) return
+    if (this.#patience !== undefined || !this.#someWait()) return
     this.#patience = setTimeout(() => this.#lateTurn(), PATIENCE_MS)
   }
 
-  /** All lanes would be used, or as many as there can be, or somebody waits for an MD5. */
-  #worthRunning(): boolean {
-    let ripe = 0
-    for (const hasher of this.#hashers) {
-      if (hasher.ending) return true
-      if (hasher.ripe) ripe += 1
-    }
-    return ripe > 0 && ripe >= Math.min(LANES, this.#hashers.size)
+  /** All lanes would be used, or as many as there can be. */
+  #wouldFill(): boolean {
+    let ready = 0
+    for (const hasher of this.#hashers) if (hasher.ripe || hasher.ending) ready += 1
+    return ready > 0 && ready >= Math.min(LANES, this.#hashers.size)
   }
 
-  #someFull(): boolean {
-    for (const hasher of this.#hashers) if (hasher.full) return true
+  #someWait(): boolean {
+    for (const hasher of this.#hashers) if (hasher.full || hasher.ending) return true
     return false
   }
 
   /** Takes up to eight hashers as far as all of them go. */
   #run(): void {
     const hashers = this.#choose()
-    const blocks = Math.min(...hashers.map((hasher) => hasher.blocks))
-    this.#kernel.run(
-      hashers.map(({ slot, data }) => ({ state: slot, data })),
-      blocks,
-    )
+    let blocks = Number.POSITIVE_INFINITY
+    const lanes: Lane[] = []
+    for (const hasher of hashers) {
+      blocks = Math.min(blocks, hasher.blocks)
+      lanes.push({ state: hasher.slot, data: hasher.data })
+    }
+    this.#kernel.run(lanes, blocks)
     for (const hasher of hashers) hasher.advance(blocks)
   }
 
-  /** Those who end, then the fullest. */
+  /** Those who end, then those who have most. */
   #choose(): LaneHasher[] {
-    return [...this.#hashers]
-      .filter((hasher) => hasher.blocks > 0)
+    const able = [...this.#hashers].filter((hasher) => hasher.blocks > 0)
+    if (able.length <= LANES) return able
+    return able
       .sort((a, b) => Number(b.ending) - Number(a.ending) || b.blocks - a.blocks)
       .slice(0, LANES)
   }

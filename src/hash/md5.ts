@@ -12,6 +12,11 @@ export interface BlockHasher extends Disposable {
    * Throws after `digest`.
    */
   update(chunk: Uint8Array): void | Promise<void>
+  /**
+   * Returns memory for the next bytes, where the hasher has any of its own: what is put there from its
+   * start and then passed to update is not copied. It is good until the next call of anything here.
+   */
+  room(): Uint8Array | undefined
   /** Resolves to the 16 bytes of the MD5; the hasher is used up. Rejects when called twice. */
   digest(): Promise<Buffer>
   /** Gives the hasher's memory back; a digest under way is made all the same. */
@@ -29,6 +34,7 @@ export const nodeEngine: HashEngine = {
     const hash = createHash('md5')
     return {
       update: (chunk) => void hash.update(chunk),
+      room: () => undefined,
       digest: async () => hash.digest(),
       [Symbol.dispose]() {},
     }

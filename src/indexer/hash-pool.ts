@@ -16,7 +16,7 @@ import { Admission } from './admission.ts'
 /** What a thread is started with. */
 export interface WorkerSetup {
   spec: RemoteSpec
-  /** `connections` is also the number of segments that the thread reads at once. */
+  /** `connections` is also the number of segments that all threads read at once. */
   options: OpenOptions & { connections: number }
   bandwidth: BandwidthShare | undefined
 }
@@ -57,8 +57,16 @@ export interface AccessAnswer {
 }
 
 /** Several at a time: a message costs as much as the hash of a small object. */
-export type ToWorker = { tasks: HashTask[] } | { access: AccessAnswer }
-export type FromWorker = { answers: HashAnswers } | { ask: AccessQuestion }
+export type ToWorker =
+  | { tasks: HashTask[] }
+  | { access: AccessAnswer }
+  /** Segments that this thread reads at once from now on. */
+  | { share: number }
+export type FromWorker =
+  | { answers: HashAnswers }
+  | { ask: AccessQuestion }
+  /** Whether the thread has as much to do as one can. */
+  | { saturated: boolean }
 
 export interface HashPoolOptions extends OpenOptions {
   /** Segments read at once, by all threads. */
@@ -81,7 +89,7 @@ const WORKER = new URL(`./hash-worker${extname(import.meta.url)}`, import.meta.u
 /** What a request costs, in bytes that could be read instead: for sharing out segments fairly. */
 const REQUEST_BYTES = 64 * 1024
 export const HASH_BYTES = 16
-/** With so much ahead of it a thread gets company; to start one costs as much as to read this. */
+/** A thread with less ahead of it is done before it could get company. */
 const BUSY_BYTES = 32 * REQUEST_BYTES
 /** What a thread holds beside its buffers is little; without limits V8 is in no hurry to clear up. */
 const HEAP = { maxYoungGenerationSizeMb: 16, maxOldGenerationSizeMb: 128 }
@@ -91,15 +99,19 @@ export class HashPool {
   readonly #start: () => Thread
   readonly #most: number
   readonly #admission: Admission
-  /** As many as there was work for: most runs of an index find little that is new. */
+  /**
+   * As few as keep up: each costs its start, and streams hash best where there are many on a thread.
+   * Most runs of an index find little that is new, and one thread keeps up with most links.
+   */
   readonly #threads: Thread[] = []
+  readonly #atOnce: number
   #nextId = 0
   #closed = false
 
   constructor(spec: RemoteSpec, { threads, access, bandwidth, ...options }: HashPoolOptions) {
     this.#most = Math.min(threads, options.connections)
-    const connections = Math.ceil(options.connections / this.#most)
-    const setup: WorkerSetup = { spec, options: { ...options, connections }, bandwidth }
+    this.#atOnce = options.connections
+    const setup: WorkerSetup = { spec, options, bandwidth }
     this.#admission = new Admission(options.connections)
     this.#start = () => new Thread(setup, access)
   }
@@ -129,10 +141,16 @@ export class HashPool {
     for (const thread of this.#threads) {
       if (idlest === undefined || thread.load < idlest.load) idlest = thread
     }
-    const isBusy = idlest === undefined || idlest.load >= BUSY_BYTES
-    if (!isBusy || this.#threads.length === this.#most) return idlest!
+    if (idlest === undefined) return this.#startThread()
+    const wouldHelp = idlest.load >= BUSY_BYTES && this.#threads.every((each) => each.saturated)
+    return wouldHelp && this.#threads.length < this.#most ? this.#startThread() : idlest
+  }
+
+  #startThread(): Thread {
     const started = this.#start()
     this.#threads.push(started)
+    const share = Math.ceil(this.#atOnce / this.#threads.length)
+    for (const thread of this.#threads) thread.giveShare(share)
     return started
   }
 
@@ -162,6 +180,8 @@ class Thread {
   #outbox: HashTask[] = []
   /** Why it takes no segments any more: what is posted to it then is never answered. */
   #ended: Error | undefined
+  /** It has said that it cannot do more; a thread that has just started has not. */
+  saturated = false
   /** Bytes that it has yet to read, and what the requests for them cost. */
   load = 0
   /** Those made until its last answers. */
@@ -185,6 +205,11 @@ class Thread {
     })
   }
 
+  /** Segments that it reads at once from now on. */
+  giveShare(share: number): void {
+    this.#post({ share })
+  }
+
   async close(): Promise<void> {
     await this.#worker.terminate()
   }
@@ -201,6 +226,7 @@ class Thread {
 
   #receive(message: FromWorker): void {
     if ('ask' in message) void this.#tell(message.ask)
+    else if ('saturated' in message) this.saturated = message.saturated
     else this.#settle(message.answers)
   }
 

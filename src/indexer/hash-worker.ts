@@ -4,7 +4,7 @@ import { BandwidthLimit } from '../bandwidth.ts'
 import { KeepgwError, messageOf } from '../errors.ts'
 import { openEngine } from '../hash/engine.ts'
 import { openReader } from '../remote/open-reader.ts'
-import { type ReadRequest, RemoteError } from '../remote/remote.ts'
+import { type ReadRequest, RemoteError, type Sink } from '../remote/remote.ts'
 import { readResuming } from '../remote/resume.ts'
 import {
   type AccessAnswer,
@@ -18,6 +18,10 @@ import {
 
 /** Results wait this long for others to go with them. */
 const REPORT_MS = 3
+/** How often the thread looks at how busy it is. */
+const WATCH_MS = 200
+/** The part of its time in which a thread that cannot do more is at work. */
+const SATURATED = 0.9
 
 const { spec, options, bandwidth } = workerData as WorkerSetup
 const limit = bandwidth === undefined ? undefined : new BandwidthLimit(bandwidth)
@@ -27,14 +31,22 @@ const remote = openReader(spec, options, ask)
 let nextQuestion = 0
 const queue: HashTask[] = []
 let running = 0
+/** Segments that are read at once, at most. */
+let share = options.connections
+let saturated = false
 /** MD5s of `done`, one after the other. */
 let hashes: Buffer[] = []
 let done: number[] = []
 let failures: HashFailure[] = []
 
+watch()
+
 parentPort!.on('message', (message: ToWorker) => {
   if ('access' in message) {
     questions.get(message.access.id)?.(message.access)
+  } else if ('share' in message) {
+    share = message.share
+    begin()
   } else {
     queue.push(...message.tasks)
     begin()
@@ -42,7 +54,7 @@ parentPort!.on('message', (message: ToWorker) => {
 })
 
 function begin(): void {
-  while (running < options.connections && queue.length > 0) {
+  while (running < share && queue.length > 0) {
     running += 1
     void run(queue.shift()!)
   }
@@ -62,6 +74,29 @@ async function run({ id, request }: HashTask): Promise<void> {
   begin()
 }
 
+/** Tells whenever it changes whether this thread is as busy as one can be. */
+function watch(): void {
+  let before = busyTime()
+  setInterval(() => {
+    const now = busyTime()
+    const part = (now.busy - before.busy) / (now.at - before.at)
+    before = now
+    if (part > SATURATED === saturated) return
+    saturated = !saturated
+    post({ saturated })
+  }, WATCH_MS).unref()
+}
+
+/** Milliseconds; of the thread's CPU where Node tells, since on a full machine it may only wait for it. */
+function busyTime(): { at: number; busy: number } {
+  const at = performance.now()
+  if (process.threadCpuUsage === undefined) {
+    return { at, busy: performance.eventLoopUtilization().active }
+  }
+  const { user, system } = process.threadCpuUsage()
+  return { at, busy: (user + system) / 1000 }
+}
+
 function report(): void {
   // Memory of its own: of a pooled buffer the whole pool would be handed over.
   const packed = new Uint8Array(hashes.length * HASH_BYTES)
@@ -78,7 +113,9 @@ function post(message: FromWorker): void {
 
 async function hash(request: ReadRequest): Promise<Buffer> {
   using hasher = engine.open()
-  const sink = (chunk: Uint8Array): void | Promise<void> => hasher.update(chunk)
+  const sink: Sink = Object.assign((chunk: Uint8Array) => hasher.update(chunk), {
+    room: () => hasher.room(),
+  })
   await readResuming(remote, request, limit === undefined ? sink : limit.before(sink))
   return await hasher.digest()
 }

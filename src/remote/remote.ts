@@ -94,7 +94,19 @@ export interface ReadRequest {
  * Takes the bytes of a read in order. A chunk is valid only until the sink returns (or, where it
  * returns a promise, until that settles): the memory is used again. A promise holds the reader back.
  */
-export type Sink = (chunk: Uint8Array) => void | Promise<void>
+export interface Sink {
+  (chunk: Uint8Array): void | Promise<void>
+  /**
+   * Returns memory of the sink's own where it would like to have the next bytes. A reader may put
+   * them there, from the start, and then pass on that part of it as the next chunk: it saves a copy.
+   */
+  room?: () => Uint8Array | undefined
+}
+
+/** Returns a sink of other behaviour that offers the memory of `inner`, which gets the same chunks. */
+export function sinkInto(inner: Sink, take: (chunk: Uint8Array) => void | Promise<void>): Sink {
+  return inner.room === undefined ? take : Object.assign(take, { room: inner.room })
+}
 
 /** Reads objects. Safe for concurrent use, each method. */
 export interface RemoteReader {

@@ -19,7 +19,7 @@ const kernel = loadKernel()
 const skip = kernel === undefined ? 'this machine has no SIMD for WebAssembly' : false
 
 describeEngine('node engine', nodeEngine, false)
-describeEngine('lane engine', kernel ? new LaneEngine(kernel) : nodeEngine, skip)
+describeEngine('lane engine', kernel ? new LaneEngine(kernel, 64) : nodeEngine, skip)
 
 it('hashes in lanes where the machine can', { skip }, () => {
   assert.ok(openEngine(2) instanceof LaneEngine)
@@ -58,7 +58,7 @@ it('says what is to be done where the module was not built', async () => {
 })
 
 it('asks a stream to wait before it holds more than its share', { skip }, async () => {
-  const engine = new LaneEngine(kernel!)
+  const engine = new LaneEngine(kernel!, 8)
   using hasher = engine.open()
   const length = Math.floor(SLOT_BYTES / 16_384)
   const pieces = Array.from({ length }, () => hasher.update(Buffer.alloc(16_384)))
@@ -70,7 +70,7 @@ it('asks a stream to wait before it holds more than its share', { skip }, async 
 
 it('uses the memory of streams that ended again, however they ended', { skip }, async () => {
   const kernel = loadKernel()!
-  const engine = new LaneEngine(kernel)
+  const engine = new LaneEngine(kernel, 32)
   const round = async (): Promise<void> => {
     const hashers = Array.from({ length: 20 }, () => engine.open())
     for (const hasher of hashers) void hasher.update(Buffer.alloc(100_000))
@@ -88,7 +88,7 @@ it('uses the memory of streams that ended again, however they ended', { skip }, 
 it('hashes streams that finish together side by side', { skip }, async (t) => {
   const kernel = loadKernel()!
   const run = t.mock.method(kernel, 'run')
-  const engine = new LaneEngine(kernel)
+  const engine = new LaneEngine(kernel, 32)
   const digests = Array.from({ length: 16 }, () => {
     const hasher = engine.open()
     void hasher.update(Buffer.alloc(16_384))
@@ -109,10 +109,10 @@ it('lets what nobody waits for gather until all lanes have something to do', {
 }, async (t) => {
   const kernel = loadKernel()!
   const run = t.mock.method(kernel, 'run')
-  const engine = new LaneEngine(kernel)
+  const engine = new LaneEngine(kernel, 32)
   const hashers = Array.from({ length: 12 }, () => engine.open())
   for (let turn = 0; turn < 8; turn++) {
-    hashers[turn]!.update(Buffer.alloc(65_536))
+    hashers[turn]!.update(Buffer.alloc(262_144))
     await setImmediate()
     assert.equal(run.mock.callCount(), turn < 7 ? 0 : 1)
   }

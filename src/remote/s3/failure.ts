@@ -78,6 +78,6 @@ function codeOf(thrown: unknown): string {
 
 function describe(thrown: unknown, code: string): string {
   const message = messageOf(thrown)
-  const isSaid = message.startsWith(code) || /^(HTTP |UND_ERR_)/.test(code)
+  const isSaid = message.startsWith(code) || /^HTTP[ _]/.test(code)
   return isSaid ? message : `${code}: ${message}`
 }

@@ -1,16 +1,16 @@
 /** HTTP as bulk reading wants it: few connections, used again, and no memory for each piece of an answer. */
 import { readFileSync } from 'node:fs'
-import type { IncomingHttpHeaders } from 'node:http'
-import type { Pool as PoolClient } from 'undici'
 import { messageOf, UsageError } from '../../errors.ts'
-import type { Sink } from '../remote.ts'
-import { slabConnector } from './slab-socket.ts'
-import { type Dispatcher, Pool } from './undici.ts'
+import { ClosedIdle, Connection, type Phase, type Target, type TlsSettings } from './connection.ts'
+import { type Answered, Exchange, type Outcome } from './exchange.ts'
+import { MalformedResponse, type RequestHead } from './http-message.ts'
+
+export type { Answered, HttpAnswer } from './exchange.ts'
 
 /** Milliseconds. */
 export interface Timeouts {
   connect: number
-  /** From the request to the answer's first header. A throttled store may take its time. */
+  /** From the request to the answer's headers. A throttled store may take its time. */
   headers: number
   /** Between two pieces of an answer's body: a dropped connection may never say so. */
   idle: number
@@ -19,35 +19,24 @@ export interface Timeouts {
 const TIMEOUTS: Timeouts = { connect: 10_000, headers: 60_000, idle: 60_000 }
 /** A store's own limit is often longer; the next request then finds its connection open. */
 const KEEP_ALIVE_MS = 15_000
+/** Time-outs are looked at so often, or at least four times within the shortest. */
+const SWEEP_MS = 1000
 
 export interface HttpLimits {
-  /** Connections at once, at most; unlimited by default. */
+  /** Connections at once to one server, at most; unlimited by default. */
   connections?: number
   timeouts?: Partial<Timeouts>
 }
 
-export interface HttpRequest {
+export interface HttpRequest extends RequestHead {
   /** scheme://host[:port] */
   origin: string
-  method: 'GET' | 'HEAD'
-  /** Sent as it is, with the query. */
-  path: string
-  headers: Record<string, string>
 }
-
-export interface HttpAnswer {
-  status: number
-  /** Names in lower case. */
-  headers: IncomingHttpHeaders
-}
-
-/** Looks at an answer's headers and returns who takes its body; throws to have none of it. */
-export type Answered = (answer: HttpAnswer) => Sink
 
 /** The connection failed, or something that is no HTTP came over it. */
 export class TransportError extends Error {
   override readonly name = 'TransportError'
-  /** The system's or undici's code. */
+  /** The system's code, or one that begins with `HTTP_`. */
   readonly code: string
 
   constructor(code: string, message: string, cause: unknown) {
@@ -61,19 +50,15 @@ export class HttpClient {
   readonly #pools = new Map<string, Pool>()
   readonly #exchanges = new Set<Exchange>()
   readonly #timeouts: Timeouts
-  readonly #options: PoolClient.Options
+  readonly #most: number
+  readonly #tls: TlsSettings
+  #closed: Error | undefined
 
   /** Throws UsageError where AWS_CA_BUNDLE cannot be read. */
-  constructor(limits: HttpLimits) {
-    this.#timeouts = { ...TIMEOUTS, ...limits.timeouts }
-    this.#options = {
-      ...(Number.isFinite(limits.connections) ? { connections: limits.connections! } : {}),
-      headersTimeout: this.#timeouts.headers,
-      bodyTimeout: this.#timeouts.idle,
-      keepAliveTimeout: KEEP_ALIVE_MS,
-      allowH2: false,
-      connect: slabConnector({ timeout: this.#timeouts.connect, ...readCaBundle() }),
-    }
+  constructor({ connections = Number.POSITIVE_INFINITY, timeouts }: HttpLimits) {
+    this.#most = connections
+    this.#timeouts = { ...TIMEOUTS, ...timeouts }
+    this.#tls = { ...readCaBundle(), sessions: new Map() }
   }
 
   /**
@@ -82,161 +67,161 @@ export class HttpClient {
    * free or closed by then, and unless it was aborted the sink has come back.
    */
   request(request: HttpRequest, answered: Answered, signal?: AbortSignal): Promise<void> {
-    const { origin, ...rest } = request
     if (signal?.aborted) return Promise.reject(signal.reason)
+    if (this.#closed !== undefined) return Promise.reject(this.#closed)
+    const pool = this.#pool(request.origin)
     return new Promise((resolve, reject) => {
-      const exchange = new Exchange(answered, signal, (failure) => {
-        this.#exchanges.delete(exchange)
-        if (failure === undefined) resolve()
-        else reject(this.#explained(failure.error))
-      })
-      this.#exchanges.add(exchange)
-      this.#pool(origin).dispatch(rest, exchange)
+      const begin = (): void => {
+        const exchange = new Exchange(request, answered, signal, (outcome) => {
+          this.#exchanges.delete(exchange)
+          if (outcome === undefined) return resolve()
+          // The server closed what it had kept open, just then (RFC 9112, 9.3.1). A new connection
+          // cannot end like that, so this comes to an end.
+          if (outcome.error instanceof ClosedIdle) begin()
+          else reject(this.#explained(outcome))
+        })
+        this.#exchanges.add(exchange)
+        pool.dispatch(exchange)
+      }
+      begin()
     })
   }
 
-  /** Closes all connections; requests under way fail with `reason`. */
-  async close(reason: Error): Promise<void> {
+  /** Closes all connections; requests under way, and any that come later, fail with `reason`. */
+  close(reason: Error): void {
+    this.#closed ??= reason
     for (const exchange of this.#exchanges) exchange.stop(reason)
-    await Promise.all(Array.from(this.#pools.values(), (pool) => pool.destroy()))
+    for (const pool of this.#pools.values()) pool.close()
   }
 
   #pool(origin: string): Pool {
     let pool = this.#pools.get(origin)
     if (pool === undefined) {
-      pool = new Pool(origin, this.#options)
+      pool = new Pool(targetOf(origin), this.#most, this.#timeouts, this.#tls)
       this.#pools.set(origin, pool)
     }
     return pool
   }
 
-  #explained(error: unknown): unknown {
-    if (!(error instanceof Broken)) return error
-    const { code = '', message } = error.cause as NodeJS.ErrnoException
-    const { connect, headers, idle } = this.#timeouts
-    const words: Record<string, string> = {
-      UND_ERR_CONNECT_TIMEOUT: `no connection within ${connect / 1000} s`,
-      UND_ERR_HEADERS_TIMEOUT: `no answer within ${headers / 1000} s`,
-      UND_ERR_BODY_TIMEOUT: `no byte for ${idle / 1000} s`,
-      UND_ERR_SOCKET: 'connection closed',
+  #explained({ error, isTransport }: NonNullable<Outcome>): unknown {
+    if (!isTransport) return error
+    if (error instanceof MalformedResponse) {
+      return new TransportError('HTTP_MALFORMED', `the answer is no HTTP: ${error.message}`, error)
     }
+    const { code = '', message } = error as NodeJS.ErrnoException
     // Of several addresses of a host each has failed in its own way; their common error is wordless.
-    const first = error.cause instanceof AggregateError ? error.cause.errors[0] : undefined
-    return new TransportError(code, words[code] ?? (message || messageOf(first)), error.cause)
+    const first = error instanceof AggregateError ? error.errors[0] : undefined
+    return new TransportError(code, message || messageOf(first), error)
   }
 }
 
-/** What undici says, as opposed to what a sink throws. */
-class Broken {
-  readonly cause: unknown
-
-  constructor(cause: unknown) {
-    this.cause = cause
-  }
-}
-
-/** One request and its answer. */
-class Exchange implements Dispatcher.DispatchHandler {
-  readonly #answered: Answered
-  readonly #signal: AbortSignal | undefined
-  readonly #done: (failure?: { error: unknown }) => void
-  #controller: Dispatcher.DispatchController | undefined
-  #sink: Sink | undefined
-  /** Set while the sink is busy with the last chunk: what ends the exchange waits for it. */
-  #busy: Promise<void> | undefined
-  /** What came although nothing was to come; the memory it came in is used again. */
-  #backlog: Buffer[] = []
-  #settled = false
+/** The connections to one server. */
+class Pool {
+  readonly #target: Target
+  readonly #most: number
+  readonly #limits: Record<Phase, { after: number; says: string }>
+  readonly #tls: TlsSettings
+  readonly #sweepEach: number
+  readonly #connections = new Set<Connection>()
+  /** The one that was used last is at the end, and is used first: its memory is in the cache. */
+  #idle: Connection[] = []
+  #waiting: Exchange[] = []
+  #timer: NodeJS.Timeout | undefined
+  #sweptAt = 0
 
   constructor(
-    answered: Answered,
-    signal: AbortSignal | undefined,
-    done: (failure?: { error: unknown }) => void,
+    target: Target,
+    most: number,
+    { connect, headers, idle }: Timeouts,
+    tls: TlsSettings,
   ) {
-    this.#answered = answered
-    this.#signal = signal
-    this.#done = done
-    signal?.addEventListener('abort', this.#aborted, { once: true })
+    this.#target = target
+    this.#most = most
+    this.#tls = tls
+    this.#limits = {
+      connecting: { after: connect, says: `no connection within ${connect / 1000} s` },
+      answer: { after: headers, says: `no answer within ${headers / 1000} s` },
+      body: { after: idle, says: `no byte for ${idle / 1000} s` },
+      idle: { after: KEEP_ALIVE_MS, says: 'idle' },
+    }
+    this.#sweepEach = Math.min(SWEEP_MS, connect / 4, headers / 4, idle / 4)
   }
 
-  onRequestStart(controller: Dispatcher.DispatchController): void {
-    this.#controller = controller
-    // It was aborted while it waited for a connection.
-    if (this.#settled) controller.abort(new Error('aborted'))
+  dispatch(exchange: Exchange): void {
+    const idle = this.#idle.pop()
+    if (idle !== undefined) idle.begin(exchange)
+    else if (this.#connections.size < this.#most) this.#connect(exchange)
+    else this.#waiting.push(exchange)
   }
 
-  onResponseStart(
-    _controller: Dispatcher.DispatchController,
-    status: number,
-    headers: IncomingHttpHeaders,
-  ): void {
-    if (status < 200 || this.#settled) return
-    try {
-      this.#sink = this.#answered({ status, headers })
-    } catch (error) {
-      this.stop(error)
+  close(): void {
+    this.#waiting = []
+    for (const connection of this.#connections) connection.destroy()
+  }
+
+  #connect(exchange: Exchange): void {
+    const connection = new Connection(this.#target, this.#tls, {
+      free: (free) => this.#free(free),
+      closed: (closed) => this.#closed(closed),
+    })
+    this.#connections.add(connection)
+    connection.begin(exchange)
+    if (this.#timer !== undefined) return
+    this.#sweptAt = performance.now()
+    this.#timer = setInterval(() => this.#sweep(), this.#sweepEach).unref()
+  }
+
+  #free(connection: Connection): void {
+    const next = this.#nextWaiting()
+    if (next === undefined) this.#idle.push(connection)
+    else connection.begin(next)
+  }
+
+  #closed(connection: Connection): void {
+    this.#connections.delete(connection)
+    this.#idle = this.#idle.filter((each) => each !== connection)
+    const next = this.#nextWaiting()
+    if (next !== undefined) this.#connect(next)
+    else if (this.#connections.size === 0) {
+      clearInterval(this.#timer)
+      this.#timer = undefined
     }
   }
 
-  onResponseData(_controller: Dispatcher.DispatchController, chunk: Buffer): void {
-    // After a pause undici's parser is started with nothing.
-    if (this.#settled || chunk.length === 0) return
-    if (this.#busy === undefined) this.#deliver(chunk)
-    else this.#backlog.push(Buffer.from(chunk))
+  /** Those that were aborted meanwhile are passed over. */
+  #nextWaiting(): Exchange | undefined {
+    while (this.#waiting.length > 0) {
+      const next = this.#waiting.shift()!
+      if (!next.isSettled) return next
+    }
+    return undefined
   }
 
-  onResponseEnd(): void {
-    this.#afterSink(() => this.#settle())
-  }
-
-  onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {
-    this.#afterSink(() => this.#settle({ error: new Broken(error) }))
-  }
-
-  #deliver(chunk: Buffer): void {
-    try {
-      const pause = this.#sink!(chunk)
-      if (pause instanceof Promise) this.#hold(pause)
-    } catch (error) {
-      this.stop(error)
+  /** One timer for all: one for each request would cost more than the rest of its bookkeeping. */
+  #sweep(): void {
+    const now = performance.now()
+    const passed = now - this.#sweptAt
+    this.#sweptAt = now
+    for (const connection of this.#connections) {
+      connection.quiet = connection.waitsForReader ? 0 : connection.quiet + passed
+      const { after, says } = this.#limits[connection.phase]
+      if (connection.quiet > after) connection.fail(new TimedOut(says))
     }
   }
+}
 
-  #hold(pause: Promise<void>): void {
-    this.#controller!.pause()
-    this.#busy = pause.then(
-      () => {
-        this.#busy = undefined
-        const next = this.#backlog.shift()
-        if (this.#settled) return
-        if (next !== undefined) this.#deliver(next)
-        else this.#controller!.resume()
-      },
-      (error) => this.stop(error),
-    )
-  }
+class TimedOut extends Error {
+  readonly code = 'HTTP_TIMEOUT'
+}
 
-  /** Whoever asks for the rest calls the sink again, so it must have come back first. */
-  #afterSink(then: () => void): void {
-    if (this.#settled) return
-    if (this.#busy === undefined) then()
-    else void this.#busy.then(() => this.#afterSink(then))
-  }
-
-  readonly #aborted = (): void => this.stop(this.#signal?.reason)
-
-  /** Ends the exchange, and its connection, with an error. */
-  stop(error: unknown): void {
-    if (this.#settled) return
-    this.#settle({ error })
-    this.#controller?.abort(new Error('aborted'))
-  }
-
-  #settle(failure?: { error: unknown }): void {
-    if (this.#settled) return
-    this.#settled = true
-    this.#signal?.removeEventListener('abort', this.#aborted)
-    this.#done(failure)
+function targetOf(origin: string): Target {
+  const { protocol, hostname, host, port } = new URL(origin)
+  const secure = protocol === 'https:'
+  return {
+    secure,
+    host: hostname.replace(/^\[(.*)\]$/, '$1'),
+    port: port === '' ? (secure ? 443 : 80) : Number(port),
+    authority: host,
   }
 }
 

@@ -11,6 +11,7 @@ import {
   type RequestCounts,
   type S3Spec,
   type Sink,
+  sinkInto,
 } from '../remote.ts'
 import type { AskAccess } from './access.ts'
 import { isRequestFailure, readError, requestError } from './failure.ts'
@@ -118,18 +119,16 @@ class Body {
   /** Bytes that the sink has had. */
   delivered = 0
   readonly #length: number
-  readonly #sink: Sink
+  readonly take: Sink
 
   constructor(length: number, sink: Sink) {
     this.#length = length
-    this.#sink = sink
-  }
-
-  readonly take: Sink = (chunk) => {
-    if (this.delivered + chunk.length > this.#length) throw new TooLong()
-    const pause = this.#sink(chunk)
-    this.delivered += chunk.length
-    return pause
+    this.take = sinkInto(sink, (chunk) => {
+      if (this.delivered + chunk.length > length) throw new TooLong()
+      const pause = sink(chunk)
+      this.delivered += chunk.length
+      return pause
+    })
   }
 
   brokenOff(what: string, why: string, cause?: unknown): RemoteError {

@@ -104,7 +104,7 @@ export class S3Requests {
     const closed = new TransportError('ECANCELED', 'it was closed', undefined)
     this.#closing.abort(closed)
     this.#pacer.close(closed)
-    await this.#http.close(closed)
+    this.#http.close(closed)
   }
 
   async #attempt(
