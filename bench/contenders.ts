@@ -70,7 +70,8 @@ export function keepgwIndex(
   return {
     shown: [...shown, 'keepgw index BUCKET --json', ...flags].join(' '),
     args: [process.execPath, CLI, 'index', bucket, '--json', ...flags],
-    env: { ...environment(route, home), ...ca, ...env },
+    // Compiled code is kept from run to run, as it is for users: mappings are not.
+    env: { ...environment(route, home), XDG_CACHE_HOME: `${home}-cache`, ...ca, ...env },
   }
 }
 
