@@ -7,6 +7,7 @@ import { dropVanished } from './drop.ts'
 import { dryRun } from './dry-run.ts'
 import { EtagPolicy } from './etag-policy.ts'
 import { makeScope } from './filter.ts'
+import { HeapBound } from './heap.ts'
 import { checkOptions, type IndexOptions } from './index-options.ts'
 import { LimitReached, RunBudget } from './limits.ts'
 import { ObjectIndexer } from './object-indexer.ts'
@@ -37,6 +38,7 @@ class IndexRun {
   readonly #tally: RunTally
   readonly #budget: RunBudget
   readonly #etags: EtagPolicy
+  readonly #heap = new HeapBound()
   /** Aborted by the caller, by a limit, or by a failure that ends the run: what comes first counts. */
   readonly #stop = new AbortController()
 
@@ -75,6 +77,7 @@ class IndexRun {
       limit = { incomplete: error.limit }
     } finally {
       this.#budget.stop()
+      this.#heap.end()
       counts.requests = await this.#remote.close()
       const ended = new Date().toISOString()
       const { unreadable } = counts
@@ -144,6 +147,7 @@ class IndexRun {
     })
     for await (const page of pages) {
       this.#tally.listed(page)
+      this.#heap.page()
       for (const task of page.tasks) {
         if (!this.#budget.takeObject()) await this.#takeReturned(allDecided)
         await (trust === undefined ? objects.read(task) : trust.add(task))

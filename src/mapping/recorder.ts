@@ -31,6 +31,7 @@ import {
   type BlockChange,
   type BlockPlan,
   planBlock,
+  prepareRewrite,
   removeLeftovers,
 } from './tree-update.ts'
 
@@ -92,13 +93,12 @@ export class Recorder {
    */
   async removeStrays(places: Iterable<{ hash: string; place: Place }>): Promise<void> {
     await this.#writing(async () => {
-      const written: string[] = []
-      for (const { hash, place } of places) {
-        const plan = planBlock(this.#mappings, hash, { add: [], remove: [place] })
-        applyPlan(plan)
-        written.push(plan.file)
-      }
-      if (written.length > 0) await syncTree(this.#mappings, written)
+      const byHash = Map.groupBy(places, ({ hash }) => hash)
+      const plans = Array.from(byHash, ([hash, strays]) => {
+        const remove = strays.map(({ place }) => place)
+        return planBlock(this.#mappings, hash, { add: [], remove })
+      })
+      await this.#apply(plans)
     })
   }
 
@@ -128,15 +128,26 @@ export class Recorder {
     plans: Map<string, BlockPlan>,
     { syncAll = false } = {},
   ): Promise<void> {
+    const all = [...plans.values()]
+    await this.#apply(syncAll ? all : all.filter(({ action }) => action !== 'none'))
+    await this.#catalog.finish(intent, this.#lockId)
+  }
+
+  /** Resolves once the plans are carried out, and their files on disk. */
+  async #apply(plans: BlockPlan[]): Promise<void> {
+    const rewrites = plans.filter(({ action }) => action === 'rewrite')
+    await this.#synced(rewrites, prepareRewrite)
+    await this.#synced(plans, applyPlan)
+  }
+
+  /** Does the work for each plan, and resolves once the files that it has written are on disk. */
+  async #synced(plans: BlockPlan[], work: (plan: BlockPlan) => string): Promise<void> {
     const written: string[] = []
-    for (const plan of plans.values()) {
-      if (plan.action === 'none' && !syncAll) continue
-      applyPlan(plan)
-      written.push(plan.file)
+    for (const plan of plans) {
+      written.push(work(plan))
       if (written.length % FILES_PER_TURN === 0) await setImmediate()
     }
     if (written.length > 0) await syncTree(this.#mappings, written)
-    await this.#catalog.finish(intent, this.#lockId)
   }
 
   #intent(

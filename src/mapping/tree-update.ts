@@ -6,10 +6,7 @@
  */
 import {
   appendFileSync,
-  closeSync,
-  fsyncSync,
   mkdirSync,
-  openSync,
   readFileSync,
   renameSync,
   rmSync,
@@ -99,13 +96,27 @@ function placeName(place: { key: string; offset: number }): string {
   return `${place.offset}:${place.key}`
 }
 
-/** Carries a plan out. Throws the system's errors; the same change may then be planned again. */
-export function applyPlan(plan: BlockPlan): void {
-  const { file, action, content } = plan
+/**
+ * Writes beside a file what a rewrite puts in its place. Returns the name of what must be on disk
+ * before applyPlan(): it holds other objects' lines, which no intent could bring back after a power
+ * cut. Throws the system's errors.
+ */
+export function prepareRewrite({ file, content }: BlockPlan): string {
+  const beside = besideFile(file)
+  writeFileSync(beside, content)
+  return beside
+}
+
+/**
+ * Carries a plan out; a rewrite must have been prepared. Readers see the old file or the new one,
+ * both whole. Returns the file. Throws the system's errors; the same change may then be planned again.
+ */
+export function applyPlan({ file, action, content }: BlockPlan): string {
   if (action === 'create') create(file, content)
   else if (action === 'append') appendFileSync(file, content)
   else if (action === 'unlink') unlinkSync(file)
-  else if (action === 'rewrite') replace(file, content)
+  else if (action === 'rewrite') renameSync(besideFile(file), file)
+  return file
 }
 
 /** Returns where a rewrite of a hash's file is prepared; a crash may leave it behind. */
@@ -126,18 +137,4 @@ function create(file: string, content: string | Buffer): void {
     mkdirSync(dirname(file), { recursive: true })
     writeFileSync(file, content, { flag: 'wx' })
   }
-}
-
-/** Readers see the old file or the new one, both whole. */
-function replace(file: string, content: string | Buffer): void {
-  const beside = besideFile(file)
-  const fd = openSync(beside, 'w')
-  try {
-    writeFileSync(fd, content)
-    // The file holds other objects' lines, which no intent could bring back after a power cut.
-    fsyncSync(fd)
-  } finally {
-    closeSync(fd)
-  }
-  renameSync(beside, file)
 }

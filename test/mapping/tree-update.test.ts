@@ -13,11 +13,17 @@ import {
   type BlockPlan,
   besideFile,
   planBlock,
+  prepareRewrite,
   removeLeftovers,
 } from '../../src/mapping/tree-update.ts'
 import { hashOf, makeTree } from './fixture.ts'
 
 const hash = hashOf(0xab)
+
+function carryOut(plan: BlockPlan): void {
+  if (plan.action === 'rewrite') prepareRewrite(plan)
+  applyPlan(plan)
+}
 
 /** Changes a tree whose file of the hash holds `before`; returns the plan and what it holds then. */
 async function change(
@@ -31,7 +37,7 @@ async function change(
     await writeFile(file, before)
   }
   const plan = planBlock(tree.dir, hash, { add, remove })
-  applyPlan(plan)
+  carryOut(plan)
   const after = existsSync(file) ? await readFile(file) : undefined
   assert.equal(existsSync(besideFile(file)), false)
   const again = planBlock(tree.dir, hash, { add, remove })
@@ -157,9 +163,9 @@ describe('a change to the file of a hash', () => {
 
   it('does not touch a file that it does not change', async () => {
     await using tree = await makeTree()
-    applyPlan(planBlock(tree.dir, hash, { add: [a], remove: [] }))
+    carryOut(planBlock(tree.dir, hash, { add: [a], remove: [] }))
     const { ino, mtimeMs } = await stat(blockFile(tree.dir, hash))
-    applyPlan(planBlock(tree.dir, hash, { add: [a], remove: [b] }))
+    carryOut(planBlock(tree.dir, hash, { add: [a], remove: [b] }))
     const now = await stat(blockFile(tree.dir, hash))
     assert.deepEqual([now.ino, now.mtimeMs], [ino, mtimeMs])
   })
@@ -204,7 +210,7 @@ it('what a crash left beside a file is removed, and is no obstacle before', asyn
   await mkdir(dirname(file))
   await writeFile(file, line(a) + line(b))
   await writeFile(besideFile(file), '0:9:ha')
-  applyPlan(planBlock(tree.dir, hash, { add: [], remove: [a] }))
+  carryOut(planBlock(tree.dir, hash, { add: [], remove: [a] }))
   assert.equal(await readFile(file, 'utf8'), line(b))
   await writeFile(besideFile(file), '0:9:ha')
   removeLeftovers(tree.dir, [hash, hashOf(1)])
