@@ -8,7 +8,7 @@
 import { setFlagsFromString } from 'node:v8'
 
 /** Pages of the listing after which a run is a long one: by then its code is loaded and compiled. */
-const LONG = 16
+const LONG = 5
 /** Rubbish that may gather among the old objects, in percent of what was in use. */
 const GROWING_PERCENT = 50
 
