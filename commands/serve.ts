@@ -1,11 +1,12 @@
 import { Flags } from '@oclif/core'
 import { KeepgwCommand } from '../src/command.ts'
-import { ExitCode, UsageError } from '../src/errors.ts'
-import { isLoopbackOnly, type ListenAddress, parseListen } from '../src/server/listen.ts'
+import { ExitCode, KeepgwError, messageOf, UsageError } from '../src/errors.ts'
+import { clusterWarnings, type Reach, reach } from '../src/server/check.ts'
+import { assertDistinct, type Mount, makeMount } from '../src/server/mounts.ts'
 import { createLog } from '../src/server/request-log.ts'
 import { startServer } from '../src/server/serve.ts'
+import { type ServeSettings, serveSettings, urlOf } from '../src/server/settings.ts'
 import { openVolume, parseVolume } from '../src/volume/spec.ts'
-import type { Volume } from '../src/volume/volume.ts'
 
 export default class Serve extends KeepgwCommand {
   static override summary = 'Serve blocks to Keep clients, from the buckets where they lie.'
@@ -15,22 +16,36 @@ export default class Serve extends KeepgwCommand {
 Every block is proven against its MD5 before its last byte goes out; where a place fails, the next \
 one is read. The service is read-only, and sees new index runs without a restart.
 
-Signatures are not checked yet: whoever knows a block's hash can read it. So it listens on loopback \
-only, unless --insecure-unsigned says that everybody who reaches the address may read.
+What no flag and no variable says is taken from the cluster's configuration, --config, which is read \
+once: SystemRootToken, ManagementToken, BlobSigning, BlobSigningKey, BlobSigningTTL, the \
+InternalURLs of Keepstore (ARVADOS_SERVICE_INTERNAL_URL says which one of several is this server's), \
+MaxConcurrentRequests, MaxKeepBlobBuffers, TLS, SystemLogs, and Volumes whose Driver is keepgw. \
+Secrets come from there or from variables, never from a flag.
 
-Requests are logged to stderr as JSON lines. SIGTERM and SIGINT end the service when the answers \
-under way are out; a second one ends it at once.
+With the cluster's BlobSigningKey (also in KEEPGW_BLOB_SIGNING_KEY), a block is given to those alone \
+whom its locator is signed for. Without it, whoever knows a block's hash can read it: then serve \
+listens on loopback only, unless --insecure-unsigned says that everybody who reaches the address may \
+read.
 
-Tokens come from the environment only. KEEPGW_SYSTEM_ROOT_TOKEN is asked for by /index and \
-/status.json (without it they answer this machine alone), KEEPGW_MANAGEMENT_TOKEN by /_health/ping \
-and /status.json.
+The system root token (KEEPGW_SYSTEM_ROOT_TOKEN) is asked for by /index, /mounts and /status.json, \
+the management token (KEEPGW_MANAGEMENT_TOKEN) by /_health/ping, /metrics and /status.json. Where \
+one is not set, they answer this machine alone, and /_health/ping nobody.
 
-Exit codes: 0 ended by a signal, 1 failed, 2 usage, 130 ended by a second signal.`
+Requests are logged to stderr. SIGTERM and SIGINT end the service when the answers under way are \
+out; a second one ends it at once.
+
+Exit codes: 0 ended by a signal or checked, 1 failed or a volume out of reach, 2 usage, 130 ended by \
+a second signal.`
 
   static override examples = [
     {
       description: 'Serve the bucket "genomes" to clients on this machine',
       command: '<%= config.bin %> <%= command.id %> --volume s3:/var/lib/keepgw/genomes:genomes',
+    },
+    {
+      description: 'See what would be served to a cluster, and whether it can be reached',
+      command:
+        '<%= config.bin %> <%= command.id %> --volume s3:/var/lib/keepgw/genomes:genomes --config /etc/arvados/config.yml --check',
     },
     {
       description: 'Serve a bucket and a directory to a trusted network, with a profile for S3',
@@ -42,21 +57,76 @@ Exit codes: 0 ended by a signal, 1 failed, 2 usage, 130 ended by a second signal
   static override flags = {
     volume: Flags.string({
       description:
-        'what to serve: s3:MAPPINGS:BUCKET[:CREDENTIALS], with a profile or a file of credentials, or file:MAPPINGS:DIR; may be given more than once',
+        'what to serve: s3:MAPPINGS:BUCKET[:CREDENTIALS], with a profile or a file of credentials, or file:MAPPINGS:DIR; may be given more than once; default: the volumes of the configuration whose Driver is keepgw',
       helpValue: 'VOLUME',
       multiple: true,
       multipleNonGreedy: true,
-      required: true,
     }),
     listen: Flags.string({
-      description: 'address to listen at',
+      description:
+        'address to listen at; default: that of the configuration, or 127.0.0.1:25107 without one',
       helpValue: 'HOST:PORT',
-      default: '127.0.0.1:25107',
       env: 'KEEPGW_LISTEN',
+    }),
+    config: Flags.string({
+      description:
+        'the cluster’s configuration; default: ARVADOS_CONFIG, or /etc/arvados/config.yml where that is',
+      helpValue: 'FILE',
+      env: 'KEEPGW_CONFIG',
+    }),
+    'cluster-id': Flags.string({
+      description:
+        'which cluster of the configuration; without one, the cluster in the UUIDs of mounts: zzzzz by default',
+      helpValue: 'ID',
+      env: 'KEEPGW_CLUSTER_ID',
+    }),
+    'storage-class': Flags.string({
+      description:
+        'storage class that the blocks belong to; may be given more than once; keepgw by default. With "default", keep-balance trashes Keep’s own copies of these blocks',
+      helpValue: 'NAME',
+      multiple: true,
+      multipleNonGreedy: true,
     }),
     'insecure-unsigned': Flags.boolean({
       default: false,
-      description: 'serve blocks without signatures to everybody who reaches the address',
+      description:
+        'where nothing is signed, serve blocks to everybody who reaches the address, not only to this machine',
+    }),
+    'blob-signing-ttl': Flags.string({
+      description: 'the cluster’s BlobSigningTTL; default: that of the configuration, or 336h',
+      helpValue: 'DURATION',
+      env: 'KEEPGW_BLOB_SIGNING_TTL',
+    }),
+    'max-concurrent-requests': Flags.integer({
+      description:
+        'requests answered at once, but for health and metrics; others get 503. 0: no limit; default: API.MaxConcurrentRequests of the configuration, or 0',
+      helpValue: 'N',
+      min: 0,
+      env: 'KEEPGW_MAX_CONCURRENT_REQUESTS',
+    }),
+    'max-keep-blob-buffers': Flags.integer({
+      description:
+        'blocks read at once; requests for others get 503. 0: no limit; default: API.MaxKeepBlobBuffers of the configuration, or 0',
+      helpValue: 'N',
+      min: 0,
+      env: 'KEEPGW_MAX_KEEP_BLOB_BUFFERS',
+    }),
+    'tls-certificate': Flags.string({
+      description: 'PEM file of a certificate: HTTPS is spoken; also TLS.Certificate',
+      helpValue: 'FILE',
+      env: 'KEEPGW_TLS_CERTIFICATE',
+    }),
+    'tls-key': Flags.string({
+      description: 'PEM file of the certificate’s key; also TLS.Key',
+      helpValue: 'FILE',
+      env: 'KEEPGW_TLS_KEY',
+    }),
+    head: Flags.string({
+      description:
+        'how HEAD finds out whether a block is there: asks one place if its object is unchanged, or reads and proves all of it',
+      helpValue: 'if-match|read',
+      options: ['if-match', 'read'],
+      default: 'if-match',
     }),
     'idle-timeout': Flags.integer({
       description: 'seconds without a byte after which the next place of a block is tried',
@@ -65,45 +135,137 @@ Exit codes: 0 ended by a signal, 1 failed, 2 usage, 130 ended by a second signal
       min: 1,
       max: 86_400,
     }),
+    'log-level': Flags.string({
+      description: 'debug, info, warn or error; also SystemLogs.LogLevel; info by default',
+      helpValue: 'LEVEL',
+      options: ['debug', 'info', 'warn', 'error'],
+      env: 'KEEPGW_LOG_LEVEL',
+    }),
+    'log-format': Flags.string({
+      description: 'json or text; also SystemLogs.Format; json by default',
+      helpValue: 'FORMAT',
+      options: ['json', 'text'],
+      env: 'KEEPGW_LOG_FORMAT',
+    }),
+    check: Flags.boolean({
+      default: false,
+      description:
+        'read all settings, reach each volume, print what would be done, and end without serving',
+    }),
   }
 
   override async run(): Promise<void> {
     const { flags } = await this.parse(Serve)
-    const listen = checkedListen(flags.listen, flags['insecure-unsigned'])
-    const specs = flags.volume.map(parseVolume)
-    const volumes: Volume[] = []
+    const settings = await serveSettings(flags, process.env)
+    if (flags.check) return this.#check(settings)
+    const mounts: Mount[] = []
     try {
-      for (const spec of specs) volumes.push(await openVolume(spec))
-      await serve(volumes, listen, flags['idle-timeout'] * 1000)
+      for (const volume of settings.volumes) mounts.push(await openMount(volume, settings))
+      await serve(settings, mounts)
     } finally {
-      await Promise.all(volumes.map((volume) => volume.close()))
+      await Promise.all(mounts.map(({ volume }) => volume.close()))
     }
+  }
+
+  async #check(settings: ServeSettings): Promise<void> {
+    for (const [name, value] of describe(settings)) print(name, value)
+    const signal = this.stopSignal()
+    const mounts: Mount[] = []
+    let failed = 0
+    for (const setting of settings.volumes) {
+      const { mount, outcome } = await checkVolume(setting, settings, signal)
+      if (mount !== undefined) mounts.push(mount)
+      if (outcome.state === 'unreachable') failed += 1
+      print('volume', [setting.volume, ...(mount === undefined ? [] : words(mount))].join(', '))
+      print('', outcome.state === 'unreachable' ? `out of reach: ${outcome.reason}` : outcome.state)
+    }
+    assertDistinct(mounts)
+    for (const warning of clusterWarnings(settings)) this.warning(`warning: ${warning}`)
+    if (failed === 0) return
+    throw new KeepgwError(`${failed} of ${settings.volumes.length} volumes are out of reach`)
   }
 }
 
 /** Serves until a signal comes. */
-async function serve(volumes: Volume[], listen: ListenAddress, idleLimit: number): Promise<void> {
-  const log = createLog()
-  const tokens = {
-    systemRoot: process.env.KEEPGW_SYSTEM_ROOT_TOKEN,
-    management: process.env.KEEPGW_MANAGEMENT_TOKEN,
-  }
-  const server = await startServer({ volumes, listen, log, tokens, idleLimit })
-  log.info({ address: server.address, volumes: volumes.map(String) }, 'listening')
+async function serve(settings: ServeSettings, mounts: Mount[]): Promise<void> {
+  const log = createLog(process.stderr, settings.log)
+  const server = await startServer({ ...settings, mounts, log })
+  log.info(
+    {
+      address: server.address,
+      signing: settings.signing !== undefined,
+      volumes: mounts.map(({ volume }) => String(volume)),
+    },
+    'listening',
+  )
   const signal = await firstSignal()
   log.info({ signal }, 'stopping when the answers under way are out')
   await server.close()
 }
 
-function checkedListen(text: string, insecure: boolean): ListenAddress {
-  const listen = parseListen(text)
-  if (insecure || isLoopbackOnly(listen)) return listen
-  throw new UsageError(
-    `without signatures, ${text} would give blocks to everybody who reaches it`,
-    {
-      hint: 'Listen on 127.0.0.1, or say --insecure-unsigned',
-    },
-  )
+async function openMount(
+  { volume, storageClasses }: ServeSettings['volumes'][number],
+  { clusterId }: ServeSettings,
+): Promise<Mount> {
+  return makeMount(await openVolume(parseVolume(volume)), { clusterId, storageClasses })
+}
+
+/** A wrong setting is thrown; what is out of reach is told. The volume is closed again. */
+async function checkVolume(
+  setting: ServeSettings['volumes'][number],
+  settings: ServeSettings,
+  signal: AbortSignal,
+): Promise<{ mount?: Mount; outcome: Reach }> {
+  let mount: Mount
+  try {
+    mount = await openMount(setting, settings)
+  } catch (error) {
+    if (error instanceof UsageError) throw error
+    return { outcome: { state: 'unreachable', reason: messageOf(error) } }
+  }
+  try {
+    return { mount, outcome: await reach(mount.volume, settings.idleLimit, signal) }
+  } finally {
+    await mount.volume.close()
+  }
+}
+
+function describe(settings: ServeSettings): [name: string, value: string][] {
+  const { cluster, clusterId, signing, tokens, maxRequests, maxBlocks } = settings
+  const limit = (max: number) => (max === 0 ? 'no limit' : `at most ${max}`)
+  const set = (token: string | undefined) => (token ? 'set' : 'not set')
+  return [
+    ['cluster', `${clusterId}, ${cluster?.file ?? 'no configuration file'}`],
+    ['address', urlOf(settings)],
+    [
+      'signing',
+      signing === undefined ? 'off: who knows a hash reads the block' : `on, TTL ${signing.ttl} s`,
+    ],
+    ['tokens', `system root ${set(tokens.systemRoot)}, management ${set(tokens.management)}`],
+    ['requests', `${limit(maxRequests)} at once`],
+    ['blocks', `${limit(maxBlocks)} at once`],
+    ['for +K@', settings.serviceUuid ?? 'no UUID'],
+    ...(cluster !== undefined && cluster.otherVolumes > 0
+      ? [
+          ['keepstore’s', `${cluster.otherVolumes} volumes of other drivers, left to it`] as [
+            string,
+            string,
+          ],
+        ]
+      : []),
+  ]
+}
+
+function words({ uuid, volume, storageClasses }: Mount): string[] {
+  return [
+    `mount ${uuid}`,
+    `device ${volume.deviceId}`,
+    `storage classes ${storageClasses.join(' ')}`,
+  ]
+}
+
+function print(name: string, value: string): void {
+  process.stdout.write(`${name.padEnd(12)}${value}\n`)
 }
 
 /** Resolves with the first SIGTERM or SIGINT; the second one ends the process. */

@@ -1,6 +1,9 @@
 /** API tokens: where a request carries one, and how to compare and name it without giving it away. */
 import { createHash, timingSafeEqual } from 'node:crypto'
 
+/** Characters of a token below which five of them are too much to show. */
+const SHORT = 20
+
 /** The parts of a request that can hold a token. */
 export interface TokenCarrier {
   /** The Authorization header. */
@@ -24,6 +27,16 @@ export function requestToken({ authorization, cookie, query }: TokenCarrier): st
  */
 export function sameToken(a: string, b: string): boolean {
   return timingSafeEqual(sha256(a), sha256(b))
+}
+
+/**
+ * Returns the name of a token as it may be logged: the UUID of a v2 token, and of any other one no
+ * more than its last five characters (none of a short one, which they would give away).
+ */
+export function tokenName(token: string): string {
+  const uuid = /^v2\/([a-z0-9]{5}-[a-z0-9]{5}-[a-z0-9]{15})\/./.exec(token)?.[1]
+  if (uuid !== undefined) return uuid
+  return token.length < SHORT ? 'v1 token' : `v1 token ending in ${token.slice(-5)}`
 }
 
 /** Returns a query without its `api_token`, as it may be logged. */

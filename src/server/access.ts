@@ -1,5 +1,7 @@
 /** Who may ask for what is not for everybody. */
-import { requestToken, sameToken } from '../keep/token.ts'
+import type { Locator } from '../keep/locator.ts'
+import { checkSignature, type SigningKey } from '../keep/signature.ts'
+import { sameToken } from '../keep/token.ts'
 import { Refused } from './errors.ts'
 import type { Context } from './request.ts'
 
@@ -20,13 +22,26 @@ export function authorize(
     if (local && isLocal(ctx)) return
     throw new Refused(404, 'Not Found')
   }
-  const token = requestToken({
-    authorization: ctx.req.headers.authorization,
-    cookie: ctx.req.headers.cookie,
-    query: ctx.state.query,
-  })
+  const { token } = ctx.state
   if (token === undefined) throw new Refused(401, 'Unauthorized')
   if (!accepted.some((each) => sameToken(each, token))) throw new Refused(403, 'Forbidden')
+}
+
+/**
+ * Lets a request read a block if the locator is signed for its token, or if nothing is signed here.
+ * Throws Refused otherwise.
+ */
+export function authorizeRead(
+  ctx: Context,
+  locator: Locator,
+  signing: SigningKey | undefined,
+): void {
+  if (signing === undefined) return
+  const { token } = ctx.state
+  if (token === undefined) throw new Refused(401, 'no token provided in Authorization header')
+  const verdict = checkSignature(locator, token, Date.now() / 1000, signing)
+  if (verdict === 'expired') throw new Refused(401, 'expired signature')
+  if (verdict === 'invalid') throw new Refused(400, 'invalid signature')
 }
 
 /** True for an address that only this machine has. */

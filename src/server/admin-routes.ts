@@ -1,42 +1,28 @@
-/** What administrators and keep-balance ask: the index, the status, and whether all is well. */
+/** What administrators ask: whether all is well, and what was done. */
+import { messageOf } from '../errors.ts'
+import { withIdleLimit } from '../volume/idle-limit.ts'
 import type { Volume } from '../volume/volume.ts'
 import { authorize } from './access.ts'
-import { Refused } from './errors.ts'
-import { type Context, write } from './request.ts'
+import type { Context } from './request.ts'
 import type { Service } from './service.ts'
 
-/** Characters of an index that go out together. */
-const BATCH = 32_768
+/** Milliseconds in which a volume must answer to be called healthy. */
+const HEALTH_LIMIT = 5_000
+/** A hash that no volume knows. To ask for it shows whether a volume can be asked at all. */
+const UNKNOWN_HASH = '0'.repeat(32)
 
-/**
- * Answers with every block of all volumes whose hash starts with `prefix`. The empty line at the
- * end is the proof that the list is complete; without it the connection is broken.
- */
-export async function getIndex(service: Service, ctx: Context, prefix: string): Promise<void> {
-  authorize(ctx, [service.tokens.systemRoot], { local: true })
-  if (!/^[0-9a-f]{0,32}$/.test(prefix)) throw new Refused(400, 'Bad Request')
-  const { res, state } = ctx
-  // The first batch is at hand before the status goes out: most errors can still be answered.
-  for await (const text of indexText(service.volumes, prefix)) {
-    if (ctx.respond !== false) {
-      ctx.respond = false
-      ctx.status = 200
-      ctx.set('Content-Type', 'text/plain; charset=utf-8')
-    }
-    await write(res, text, state.signal)
-    state.bodyBytes += text.length
-  }
-  res.end()
-}
-
-/** Answers with the volumes, and counts since the start. */
+/** Answers with the mounts, and counts since the start. */
 export function getStatus(service: Service, ctx: Context): void {
-  const { volumes, counters, tokens } = service
+  const { mounts, counters, tokens } = service
   authorize(ctx, [tokens.systemRoot, tokens.management], { local: true })
   const { uptime, requests, running, statuses, blocks, bytes, errors, failovers } = counters
   ctx.body = {
     uptimeSeconds: uptime,
-    volumes: volumes.map((volume) => ({ deviceId: volume.deviceId, volume: String(volume) })),
+    volumes: mounts.map(({ uuid, volume }) => ({
+      uuid,
+      deviceId: volume.deviceId,
+      volume: String(volume),
+    })),
     requests: { total: requests, running, byStatus: statuses },
     blocks,
     bytes,
@@ -45,21 +31,36 @@ export function getStatus(service: Service, ctx: Context): void {
   }
 }
 
-/** Answers that the service runs. */
-export function getHealth(service: Service, ctx: Context): void {
+/** Answers whether the service runs and can ask its volumes; an ERROR is told by the body alone. */
+export async function getHealth(service: Service, ctx: Context): Promise<void> {
   authorize(ctx, [service.tokens.management], { local: false })
-  ctx.body = { health: 'OK' }
+  const checks = service.mounts.map(({ volume }) => healthError(volume, ctx.state.signal))
+  const error = (await Promise.all(checks)).find((each) => each !== undefined)
+  ctx.body = error === undefined ? { health: 'OK' } : { health: 'ERROR', error }
 }
 
-async function* indexText(volumes: readonly Volume[], prefix: string): AsyncGenerator<string> {
-  let text = ''
-  for (const volume of volumes) {
-    for await (const { hash, length, mtimeNs } of volume.blocks(prefix)) {
-      text += `${hash}+${length} ${mtimeNs}\n`
-      if (text.length < BATCH) continue
-      yield text
-      text = ''
-    }
+/** Answers with the metrics in Prometheus' text format. */
+export async function getMetrics(service: Service, ctx: Context): Promise<void> {
+  authorize(ctx, [service.tokens.management], { local: true })
+  ctx.body = await service.metrics.text()
+  ctx.set('Content-Type', service.metrics.contentType)
+}
+
+/** Answers with the metrics as JSON. */
+export async function getMetricsJson(service: Service, ctx: Context): Promise<void> {
+  authorize(ctx, [service.tokens.management], { local: true })
+  ctx.body = await service.metrics.families()
+}
+
+async function healthError(volume: Volume, signal: AbortSignal): Promise<string | undefined> {
+  const sources = volume.sources(UNKNOWN_HASH)[Symbol.asyncIterator]()
+  try {
+    await withIdleLimit(HEALTH_LIMIT, signal, () => sources.next())
+    return undefined
+  } catch (error) {
+    return `${volume}: ${messageOf(error)}`
+  } finally {
+    // Not awaited: an iterator that stalls would hold the request.
+    Promise.resolve(sources.return?.()).catch(() => {})
   }
-  yield `${text}\n`
 }

@@ -1,14 +1,15 @@
 /** The HTTP service: which request goes where. */
 import Koa, { type Middleware } from 'koa'
 import { isLocatorLike } from '../keep/locator.ts'
-import { getHealth, getIndex, getStatus } from './admin-routes.ts'
+import { getHealth, getMetrics, getMetricsJson, getStatus } from './admin-routes.ts'
 import { getBlock, headBlock, refuseWrite } from './block-routes.ts'
 import { answerOf, Refused } from './errors.ts'
+import { acceptList, getIndex, getMountBlocks, getMounts } from './index-routes.ts'
 import type { Context, RequestState } from './request.ts'
 import { logRequests } from './request-log.ts'
 import type { Service } from './service.ts'
 
-/** Browsers may read blocks from any page. Every answer but health has these. */
+/** Browsers may read blocks from any page. Every answer but health and metrics has these. */
 export const CORS_HEADERS = {
   'Access-Control-Allow-Methods': 'GET, HEAD, PUT, OPTIONS',
   'Access-Control-Allow-Origin': '*',
@@ -21,6 +22,27 @@ export const CORS_HEADERS = {
 
 const WRITES = new Set(['PUT', 'TOUCH', 'DELETE'])
 
+/** Answers a request; `parts` are the groups of its route's pattern. */
+type Handler = (service: Service, ctx: Context, ...parts: string[]) => void | Promise<void>
+type Route = readonly [method: string, path: RegExp, handler: Handler]
+
+/** What watches a service must get through when it is busy. */
+const WATCHERS: readonly Route[] = [
+  ['GET', /^\/_health\/ping$/, getHealth],
+  ['GET', /^\/metrics$/, getMetrics],
+  ['GET', /^\/metrics\.json$/, getMetricsJson],
+]
+
+const ROUTES: readonly Route[] = [
+  ['GET', /^\/{1,2}([0-9a-f]{32}(?:\+.*)?)$/, getBlock],
+  ['HEAD', /^\/{1,2}([0-9a-f]{32}(?:\+.*)?)$/, headBlock],
+  ['GET', /^\/index(?:\/(.*))?$/, getIndex],
+  ['GET', /^\/mounts$/, getMounts],
+  ['GET', /^\/mounts\/([^/]+)\/blocks(?:\/(.*))?$/, getMountBlocks],
+  ['GET', /^\/status\.json$/, getStatus],
+  ['PUT', /^\/(?:pull|trash)$/, acceptList],
+]
+
 /** Returns the koa application that serves these volumes. */
 export function createApp(service: Service): Koa<RequestState> {
   const app = new Koa<RequestState>()
@@ -32,42 +54,37 @@ export function createApp(service: Service): Koa<RequestState> {
   return app
 }
 
-/** True for a request that would write a block. */
+/** True for a request that would write, trash or bring back a block. */
 export function isWrite(method: string, path: string): boolean {
-  return WRITES.has(method) && isLocatorLike(blockName(path))
+  if (method === 'PUT' && path.startsWith('/untrash/')) return true
+  return WRITES.has(method) && isLocatorLike(path.replace(/^\/{1,2}/, ''))
 }
 
 async function route(service: Service, ctx: Context): Promise<void> {
   const { method, state } = ctx
   const path = state.path ?? ''
-  if (method === 'GET' && path === '/_health/ping') return getHealth(service, ctx)
+  const watcher = find(WATCHERS, method, path)
+  if (watcher !== undefined) return watcher(service, ctx)
   ctx.set(CORS_HEADERS)
   if (method === 'OPTIONS') {
     ctx.body = ''
     return
   }
-  const name = blockName(path)
-  if (isLocatorLike(name)) return routeBlock(service, ctx, name)
-  if (method === 'GET' && path === '/status.json') return getStatus(service, ctx)
-  const index = /^\/index(?:\/(.*))?$/.exec(path)
-  if (method === 'GET' && index !== null) {
-    const prefix = index[1] || new URLSearchParams(state.query).get('prefix') || ''
-    return getIndex(service, ctx, prefix)
+  // The one place for whoever teaches the service to write.
+  if (isWrite(method, path)) return refuseWrite(ctx)
+  const handle = find(ROUTES, method, path)
+  if (handle === undefined) throw new Refused(400, 'Bad Request')
+  await service.limits.requests.run(() => handle(service, ctx))
+}
+
+/** Returns the handler of a request, its pattern's groups filled in. */
+function find(routes: readonly Route[], method: string, path: string) {
+  for (const [ofMethod, pattern, handler] of routes) {
+    const groups = ofMethod === method ? pattern.exec(path) : null
+    if (groups === null) continue
+    return async (service: Service, ctx: Context) => handler(service, ctx, ...groups.slice(1))
   }
-  throw new Refused(400, 'Bad Request')
-}
-
-async function routeBlock(service: Service, ctx: Context, name: string): Promise<void> {
-  const { method } = ctx
-  if (isWrite(method, `/${name}`)) return refuseWrite(ctx)
-  if (method !== 'GET' && method !== 'HEAD') throw new Refused(400, 'Bad Request')
-  ctx.set('Vary', 'X-Keep-Signature')
-  return method === 'GET' ? getBlock(service, ctx, name) : headBlock(service, ctx, name)
-}
-
-/** Clients may put one slash too many before a locator. */
-function blockName(path: string): string {
-  return path.replace(/^\/{1,2}/, '')
+  return undefined
 }
 
 function answerErrors({ log, counters }: Service): Middleware<RequestState> {
@@ -78,7 +95,7 @@ function answerErrors({ log, counters }: Service): Middleware<RequestState> {
       // A write can fail before the connection's end is told.
       if (ctx.state.signal.aborted || ctx.req.socket.destroyed) return
       ctx.state.error = error
-      const { status, text, kind } = answerOf(error)
+      const { status, text, kind, headers = {} } = answerOf(error)
       const hasBegun = ctx.respond === false
       counters.errors[hasBegun ? 'cut' : kind] += 1
       if (kind === 'internal') log.error({ RequestID: ctx.state.id, err: error }, 'internal error')
@@ -88,6 +105,7 @@ function answerErrors({ log, counters }: Service): Middleware<RequestState> {
         return
       }
       ctx.status = status
+      ctx.set(headers)
       ctx.body = `${text}\n`
     }
   }

@@ -1,8 +1,9 @@
 /** GET and HEAD of a block, and the refusal of what would write one. */
-import { parseLocator } from '../keep/locator.ts'
-import { checkBlock } from '../volume/check-block.ts'
-import { readBlock } from '../volume/read-block.ts'
+import { type Locator, parseLocator } from '../keep/locator.ts'
+import { checkBlock, proveBlock } from '../volume/check-block.ts'
+import { type BlockOutput, readBlock } from '../volume/read-block.ts'
 import type { BlockQuery } from '../volume/source-walk.ts'
+import { authorizeRead } from './access.ts'
 import { type Context, write } from './request.ts'
 import { logFailover } from './request-log.ts'
 import type { Service } from './service.ts'
@@ -11,9 +12,10 @@ import type { Service } from './service.ts'
 const LINGER = 5_000
 
 /** Answers GET: status and headers go out with the first byte that may. */
-export async function getBlock(service: Service, ctx: Context, locator: string): Promise<void> {
+export async function getBlock(service: Service, ctx: Context, name: string): Promise<void> {
   const { res, state } = ctx
-  await readBlock(blockQuery(service, ctx, locator), {
+  const query = blockQuery(service, ctx, readable(service, ctx, name))
+  const output: BlockOutput = {
     begin(length) {
       // From here on an error can only cut the connection, which koa would not do.
       ctx.respond = false
@@ -23,14 +25,17 @@ export async function getBlock(service: Service, ctx: Context, locator: string):
       await write(res, chunk, state.signal)
       state.bodyBytes += chunk.length
     },
-  })
+  }
+  await service.limits.blocks.run(() => readBlock(query, output))
   res.end()
   service.counters.blocks += 1
 }
 
 /** Answers HEAD: as GET, without the data. */
-export async function headBlock(service: Service, ctx: Context, locator: string): Promise<void> {
-  setBlockHeaders(ctx, await checkBlock(blockQuery(service, ctx, locator)))
+export async function headBlock(service: Service, ctx: Context, name: string): Promise<void> {
+  const query = blockQuery(service, ctx, readable(service, ctx, name))
+  const check = service.head === 'read' ? proveBlock : checkBlock
+  setBlockHeaders(ctx, await service.limits.blocks.run(() => check(query)))
 }
 
 /** Answers PUT, TOUCH and DELETE before any body is read: this service is read-only. */
@@ -65,9 +70,16 @@ async function answerThenDrain(ctx: Context, text: string): Promise<void> {
   ctx.res.end()
 }
 
-function blockQuery(service: Service, ctx: Context, locator: string): BlockQuery {
+/** Returns the locator that the request may read. Throws BadLocator, or Refused. */
+function readable(service: Service, ctx: Context, name: string): Locator {
+  ctx.set('Vary', 'X-Keep-Signature')
+  const locator = parseLocator(name)
+  authorizeRead(ctx, locator, service.signing)
+  return locator
+}
+
+function blockQuery(service: Service, ctx: Context, { hash, size }: Locator): BlockQuery {
   const { volumes, failures, idleLimit, log, counters } = service
-  const { hash, size } = parseLocator(locator)
   const { id, signal } = ctx.state
   return {
     volumes,

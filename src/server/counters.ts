@@ -1,6 +1,22 @@
 /** What a server has done since it started. */
+import { RemoteError, type RemoteFailure } from '../remote/remote.ts'
 import type { FailoverCause } from '../volume/source-walk.ts'
 import type { ErrorKind } from './errors.ts'
+
+/** What was asked of one volume. */
+export class VolumeCounts {
+  /** `get` reads a place, `head` asks whether it is unchanged, `index` lists blocks. */
+  readonly operations = { get: 0, head: 0, index: 0 }
+  readonly errors: Record<RemoteFailure, number> = { gone: 0, changed: 0, unreachable: 0 }
+  /** Bytes read from it. */
+  bytesIn = 0
+
+  /** Counts an error and returns it. What is not the volume's fault (a client gone) is not counted. */
+  failed(error: unknown): unknown {
+    if (error instanceof RemoteError) this.errors[error.failure] += 1
+    return error
+  }
+}
 
 /** Counts, all of them since the start; added to by the one thread that serves. */
 export class Counters {
@@ -29,6 +45,18 @@ export class Counters {
     changed: 0,
     unreachable: 0,
     corrupt: 0,
+  }
+
+  /** By the volumes' device ids. */
+  readonly volumes = new Map<string, VolumeCounts>()
+
+  /** Returns the counts of a device, which begin at 0. */
+  ofVolume(deviceId: string): VolumeCounts {
+    const known = this.volumes.get(deviceId)
+    if (known !== undefined) return known
+    const counts = new VolumeCounts()
+    this.volumes.set(deviceId, counts)
+    return counts
   }
 
   /** Seconds since the start. */

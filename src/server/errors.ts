@@ -11,16 +11,20 @@ export interface ErrorAnswer {
   status: number
   text: string
   kind: ErrorKind
+  headers?: Record<string, string>
 }
 
 /** A request that is refused for what it is. */
 export class Refused extends Error {
   override readonly name = 'Refused'
   readonly status: number
+  /** Headers of the answer. */
+  readonly headers: Record<string, string>
 
-  constructor(status: number, text: string) {
+  constructor(status: number, text: string, headers: Record<string, string> = {}) {
     super(text)
     this.status = status
+    this.headers = headers
   }
 }
 
@@ -44,7 +48,9 @@ const INTERNAL: ErrorAnswer = { status: 500, text: 'Internal Server Error', kind
 /** Returns the answer to anything that was thrown. Its text shows nothing of the storage behind. */
 export function answerOf(thrown: unknown): ErrorAnswer {
   if (thrown instanceof BadLocator) return refusal(400, thrown.message)
-  if (thrown instanceof Refused) return refusal(thrown.status, thrown.message)
+  if (thrown instanceof Refused) {
+    return { ...refusal(thrown.status, thrown.message), headers: thrown.headers }
+  }
   if (thrown instanceof BlockError) return BLOCK_ANSWERS[thrown.failure]
   if (thrown instanceof RemoteError) return BLOCK_ANSWERS.unreachable
   return INTERNAL

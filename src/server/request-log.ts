@@ -3,36 +3,51 @@ import type { ServerResponse } from 'node:http'
 import type { Middleware } from 'koa'
 import { type DestinationStream, type Logger, pino, stdTimeFunctions } from 'pino'
 import { messageOf } from '../errors.ts'
-import { withoutToken } from '../keep/token.ts'
+import { tokenName, withoutToken } from '../keep/token.ts'
 import type { Failover } from '../volume/source-walk.ts'
 import { beginRequest, type Context, type RequestState } from './request.ts'
 import type { Service } from './service.ts'
+
+export interface LogOptions {
+  /** What is less grave is not logged; `info` unless told. */
+  level?: LogLevel
+  /** `text` is for people: `time level message name=value…`; `json` unless told. */
+  format?: LogFormat
+}
+
+export type LogLevel = 'debug' | 'info' | 'warn' | 'error'
+export type LogFormat = 'json' | 'text'
 
 /**
  * Returns a log of JSON lines, to stderr unless told otherwise. pino's own destination would wait for
  * ever for a disk that is full; the process's stream loses the line, and the service goes on.
  */
-export function createLog(stream: DestinationStream = process.stderr): Logger {
+export function createLog(
+  stream: DestinationStream = process.stderr,
+  { level = 'info', format = 'json' }: LogOptions = {},
+): Logger {
   const options = {
+    level,
     base: null,
     timestamp: stdTimeFunctions.isoTime,
     formatters: { level: (label: string) => ({ level: label }) },
   }
-  return pino(options, stream)
+  return pino(options, format === 'json' ? stream : asText(stream))
 }
 
 /** Middleware: gives each request its state, and logs and counts it. */
-export function logRequests({ log, counters }: Service): Middleware<RequestState> {
+export function logRequests({ log, counters, metrics }: Service): Middleware<RequestState> {
   return async (ctx, next) => {
     const start = performance.now()
     let status: number | undefined
     ctx.state = beginRequest(ctx, () => {
       const end = performance.now()
       const answer = answerFields(ctx)
+      const times = timeFields(start, status ?? end, end)
       counters.running -= 1
       counters.answered(answer.respStatusCode)
       counters.bytes += answer.respBytes
-      const times = timeFields(start, status ?? end, end)
+      metrics.observe(ctx.method, answer.respStatusCode, times)
       log.info({ ...fields, ...answer, ...times }, 'response')
     })
     onStatus(ctx.res, () => {
@@ -56,7 +71,7 @@ export function logFailover(log: Logger, id: string, hash: string, event: Failov
 }
 
 function requestFields(ctx: Context): Record<string, unknown> {
-  const { id, rawPath, query } = ctx.state
+  const { id, rawPath, query, token } = ctx.state
   return {
     RequestID: id,
     remoteAddr: `${ctx.req.socket.remoteAddress}:${ctx.req.socket.remotePort}`,
@@ -65,6 +80,7 @@ function requestFields(ctx: Context): Record<string, unknown> {
     reqPath: rawPath,
     reqQuery: withoutToken(query),
     reqBytes: Number(ctx.get('Content-Length')) || 0,
+    ...(token === undefined ? {} : { tokenUUIDs: [tokenName(token)] }),
   }
 }
 
@@ -84,6 +100,19 @@ function timeFields(start: number, status: number, end: number) {
     timeTotal: (end - start) / 1000,
     timeToStatus: (status - start) / 1000,
     timeWriteBody: (end - status) / 1000,
+  }
+}
+
+/** Each line is JSON at first; its strings stay JSON, so that a line feed cannot make two of it. */
+function asText(stream: DestinationStream): DestinationStream {
+  return {
+    write(line) {
+      const { time, level, msg, ...fields } = JSON.parse(line)
+      const pairs = Object.entries(fields).map(
+        ([name, value]) => `${name}=${JSON.stringify(value)}`,
+      )
+      stream.write(`${[time, level, JSON.stringify(msg), ...pairs].join(' ')}\n`)
+    },
   }
 }
 

@@ -2,6 +2,7 @@
 import { randomBytes } from 'node:crypto'
 import type { ServerResponse } from 'node:http'
 import type { ParameterizedContext } from 'koa'
+import { requestToken } from '../keep/token.ts'
 import { ClientGone } from './errors.ts'
 
 export interface RequestState {
@@ -13,6 +14,8 @@ export interface RequestState {
   path: string | undefined
   /** After the `?`, as it was sent. */
   query: string
+  /** The API token that the request carries, if any. For comparing only: it is never logged. */
+  token: string | undefined
   /** Aborts when the client goes away before its answer is over. */
   signal: AbortSignal
   /** Bytes of the answer's body that were written past koa. */
@@ -28,9 +31,12 @@ export function beginRequest(ctx: Context, over: () => void): RequestState {
   const controller = new AbortController()
   const { req, res } = ctx
   const { socket } = req
+  const { authorization, cookie } = req.headers
+  const target = parseTarget(req.url ?? '')
   const state: RequestState = {
     id: requestId(ctx.get('X-Request-Id')),
-    ...parseTarget(req.url ?? ''),
+    ...target,
+    token: requestToken({ authorization, cookie, query: target.query }),
     signal: controller.signal,
     bodyBytes: 0,
   }

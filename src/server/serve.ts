@@ -1,22 +1,41 @@
 /** Starts and stops the server. */
 import { createServer, type Server } from 'node:http'
+import { createServer as createTlsServer } from 'node:https'
 import type { AddressInfo, Socket } from 'node:net'
 import type { Logger } from 'pino'
+import type { SigningKey } from '../keep/signature.ts'
 import { FailureMemory } from '../volume/failure-memory.ts'
-import type { Volume } from '../volume/volume.ts'
 import { createApp } from './app.ts'
 import { Counters } from './counters.ts'
+import { Limit } from './limit.ts'
 import { formatListen, type ListenAddress, listenError } from './listen.ts'
-import type { ServerTokens, Service } from './service.ts'
+import { MeteredVolume } from './metered-volume.ts'
+import { Metrics } from './metrics.ts'
+import { assertDistinct, type Mount } from './mounts.ts'
+import type { HeadMode, ServerTokens, Service } from './service.ts'
 import { answerUnparsed, type ParserError } from './unparsed.ts'
 
 export interface ServeOptions {
-  volumes: readonly Volume[]
+  mounts: readonly Mount[]
   listen: ListenAddress
   log: Logger
+  /** A certificate and its key, PEM: then HTTPS is spoken, and nothing else. */
+  tls?: TlsFiles | undefined
   tokens?: ServerTokens
+  /** What locators are signed with; without it everybody may read what he knows the hash of. */
+  signing?: SigningKey | undefined
+  head?: HeadMode
+  /** Requests that are answered at once, but for health and metrics; 0, the default, is no limit. */
+  maxRequests?: number | undefined
+  /** Blocks that are read at once; 0, the default, is no limit. */
+  maxBlocks?: number | undefined
   /** Milliseconds a place may be silent before the next one is tried; 30,000 unless told. */
   idleLimit?: number
+}
+
+export interface TlsFiles {
+  cert: Buffer
+  key: Buffer
 }
 
 export interface RunningServer {
@@ -28,10 +47,8 @@ export interface RunningServer {
 
 /** Returns the server once it listens. The volumes stay the caller's. Throws KeepgwError. */
 export async function startServer(options: ServeOptions): Promise<RunningServer> {
-  const { volumes, log, tokens = {}, idleLimit = 30_000 } = options
-  const failures = new FailureMemory()
-  const service = { volumes, log, tokens, idleLimit, failures, counters: new Counters() }
-  const server = createHttpServer(service)
+  assertDistinct(options.mounts)
+  const server = createHttpServer(makeService(options), options.tls)
   await listen(server, options.listen)
   const { port } = server.address() as AddressInfo
   return {
@@ -40,14 +57,30 @@ export async function startServer(options: ServeOptions): Promise<RunningServer>
   }
 }
 
-function createHttpServer(service: Service): Server {
+function makeService(options: ServeOptions): Service {
+  const { mounts, log, signing, tokens = {}, head = 'if-match', idleLimit = 30_000 } = options
+  const counters = new Counters()
+  const limits = {
+    requests: new Limit(options.maxRequests),
+    blocks: new Limit(options.maxBlocks),
+  }
+  const metrics = new Metrics(counters, limits)
+  const failures = new FailureMemory()
+  const volumes = mounts.map(
+    ({ volume }) => new MeteredVolume(volume, counters.ofVolume(volume.deviceId)),
+  )
+  const shared = { log, counters, limits, metrics, failures, idleLimit }
+  return { mounts, volumes, tokens, signing, head, ...shared }
+}
+
+function createHttpServer(service: Service, tls: TlsFiles | undefined): Server {
   const handle = createApp(service).callback()
   /** Sockets with an answer on its way, where bytes of another one would be taken for its body. */
   const answering = new WeakMap<Socket, number>()
   const count = (socket: Socket, change: number) => {
     answering.set(socket, (answering.get(socket) ?? 0) + change)
   }
-  const server = createServer()
+  const server = tls === undefined ? createServer() : createTlsServer(tls)
   const onRequest = (...[req, res]: Parameters<typeof handle>) => {
     const { socket } = req
     count(socket, 1)
@@ -62,7 +95,13 @@ function createHttpServer(service: Service): Server {
   // Nobody is told to go on and send a body: none is ever wanted.
   server.on('checkContinue', onRequest)
   server.on('clientError', (error: ParserError, socket: Socket) => {
-    if (error.code === 'ECONNRESET' || !socket.writable || (answering.get(socket) ?? 0) > 0) {
+    const isTls = error.code?.startsWith('ERR_SSL_')
+    if (
+      isTls ||
+      error.code === 'ECONNRESET' ||
+      !socket.writable ||
+      (answering.get(socket) ?? 0) > 0
+    ) {
       socket.destroy()
     } else answerUnparsed(service, error, socket)
   })

@@ -1,22 +1,37 @@
 /** What all requests of one server share. */
 import type { Logger } from 'pino'
+import type { SigningKey } from '../keep/signature.ts'
 import type { FailureMemory } from '../volume/failure-memory.ts'
 import type { Volume } from '../volume/volume.ts'
 import type { Counters } from './counters.ts'
+import type { Limit } from './limit.ts'
+import type { Metrics } from './metrics.ts'
+import type { Mount } from './mounts.ts'
 
 /** The tokens that administrators' requests must carry; one that is not set opens nothing. */
 export interface ServerTokens {
-  /** For the index and the status. */
+  /** For the index, the mounts, the status, and what keep-balance sends. */
   systemRoot?: string | undefined
-  /** For health and the status. */
+  /** For health, the metrics and the status. */
   management?: string | undefined
 }
 
+/** How HEAD finds out whether a block is there: it asks a place, or reads and proves the data. */
+export type HeadMode = 'if-match' | 'read'
+
 export interface Service {
+  /** The volumes as they are shown to keep-balance; what is read goes through `volumes`. */
+  mounts: readonly Mount[]
+  /** The mounts' volumes, metered, in the order in which they are asked for a block. */
   volumes: readonly Volume[]
   tokens: ServerTokens
+  /** Blocks are given to those alone whom a locator is signed for; to everybody if undefined. */
+  signing: SigningKey | undefined
+  head: HeadMode
+  limits: { requests: Limit; blocks: Limit }
   log: Logger
   counters: Counters
+  metrics: Metrics
   /** Places that failed lately. */
   failures: FailureMemory
   /** Milliseconds a place may be silent. */

@@ -14,7 +14,11 @@ const MAX_UNSURE = 16
  */
 export async function checkBlock(query: BlockQuery): Promise<number> {
   const known = query.hash === EMPTY_HASH ? undefined : await askSources(query)
-  if (known !== undefined) return known
+  return known ?? proveBlock(query)
+}
+
+/** Returns the block's length in bytes once all of it was read and proven. Throws as readBlock does. */
+export async function proveBlock(query: BlockQuery): Promise<number> {
   let length = 0
   await readBlock(query, {
     begin(bytes) {

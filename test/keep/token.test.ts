@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { requestToken, sameToken, withoutToken } from '../../src/keep/token.ts'
+import { requestToken, sameToken, tokenName, withoutToken } from '../../src/keep/token.ts'
 
 const basic = (text: string) => `Basic ${Buffer.from(text).toString('base64')}`
 const cookie = (token: string) =>
@@ -43,4 +43,12 @@ test('a query is logged without its token', () => {
   assert.equal(withoutToken('prefix=ab&x'), 'prefix=ab&x')
   assert.equal(withoutToken('a=%20&api_token=secret&b=+'), 'a=%20&b=+')
   assert.equal(withoutToken('api%5Ftoken=secret'), '')
+})
+
+test('a token is logged by its UUID, or by its last characters', () => {
+  assert.equal(tokenName('v2/zzzzz-gj3su-0123456789abcde/secret'), 'zzzzz-gj3su-0123456789abcde')
+  const secret = 'hocfupkn2pjhrpgp2vxv8rsku7tvtx49arbc9s4bvu7p7wxqvk'
+  assert.equal(tokenName(secret), 'v1 token ending in wxqvk')
+  assert.equal(tokenName('v2/something/else-that-is-long'), 'v1 token ending in -long')
+  assert.equal(tokenName('short'), 'v1 token')
 })

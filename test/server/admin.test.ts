@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { describe, test } from 'node:test'
+import { mountUuid } from '../../src/server/mounts.ts'
 import type { IndexedBlock } from '../../src/volume/volume.ts'
 import { failure, makeBlock, makeSource, makeVolume } from '../volume/fakes.ts'
 import { Harness } from './harness.ts'
@@ -81,10 +82,15 @@ describe('the index', () => {
 })
 
 describe('tokens', () => {
+  const one = mountUuid('zzzzz', 'keepgw:one')
   const routes = [
     { path: '/index', good: [tokens.systemRoot], bad: [tokens.management, 'x'] },
+    { path: '/mounts', good: [tokens.systemRoot], bad: [tokens.management, 'x'] },
+    { path: `/mounts/${one}/blocks`, good: [tokens.systemRoot], bad: [tokens.management] },
     { path: '/status.json', good: [tokens.systemRoot, tokens.management], bad: ['x'] },
     { path: '/_health/ping', good: [tokens.management], bad: [tokens.systemRoot, 'x'] },
+    { path: '/metrics', good: [tokens.management], bad: [tokens.systemRoot, 'x'] },
+    { path: '/metrics.json', good: [tokens.management], bad: [tokens.systemRoot, 'x'] },
   ]
   for (const { path, good, bad } of routes) {
     test(`${path} asks for one`, async (t) => {
@@ -99,15 +105,21 @@ describe('tokens', () => {
     })
   }
 
-  test('may come in the query', async (t) => {
+  test('may come in the query, as a password, or in a cookie', async (t) => {
     const h = await Harness.start(t, { volumes, tokens })
-    assert.equal((await h.get(`/index?api_token=${tokens.systemRoot}`)).status, 200)
+    const secret = tokens.systemRoot
+    assert.equal((await h.get(`/index?api_token=${secret}`)).status, 200)
+    const basic = `Basic ${Buffer.from(`none:${secret}`).toString('base64')}`
+    assert.equal((await h.get('/index', { Authorization: basic })).status, 200)
+    const cookie = `arvados_api_token=${Buffer.from(secret).toString('base64url')}`
+    assert.equal((await h.get('/index', { Cookie: cookie })).status, 200)
+    assert.equal((await h.get('/index', { Authorization: `OAuth2 ${secret}` })).status, 200)
   })
 
   test('that are not set leave index and status to this machine alone', async (t) => {
     for (const unset of [{}, { systemRoot: '', management: '' }]) {
       const h = await Harness.start(t, { volumes, tokens: unset })
-      for (const path of ['/index', '/status.json']) {
+      for (const path of ['/index', '/mounts', '/status.json', '/metrics', '/metrics.json']) {
         assert.equal((await h.get(path)).status, 200)
         for (const name of ['X-Forwarded-For', 'Forwarded', 'Origin']) {
           assert.equal((await h.get(path, { [name]: '192.0.2.1' })).status, 404, name)
@@ -130,6 +142,7 @@ describe('tokens', () => {
     const h = await Harness.start(t, { volumes, tokens: { management } })
     const headers = { ...bearer(management), 'X-Forwarded-For': '192.0.2.1' }
     assert.equal((await h.get('/index', headers)).status, 404)
+    assert.equal((await h.get('/mounts', headers)).status, 404)
     assert.equal((await h.get('/status.json', headers)).status, 200)
   })
 })
@@ -141,13 +154,27 @@ test('the status counts what was done', async (t) => {
   await h.logLine((line) => line.msg === 'response' && line.respStatusCode === 404)
   const status = JSON.parse((await h.get('/status.json')).body.toString())
   assert.deepEqual(status.volumes, [
-    { deviceId: 'keepgw:one', volume: 'one' },
-    { deviceId: 'keepgw:two', volume: 'two' },
+    { uuid: mountUuid('zzzzz', 'keepgw:one'), deviceId: 'keepgw:one', volume: 'one' },
+    { uuid: mountUuid('zzzzz', 'keepgw:two'), deviceId: 'keepgw:two', volume: 'two' },
   ])
   assert.deepEqual(status.requests, { total: 3, running: 1, byStatus: { 200: 1, 404: 1 } })
   assert.deepEqual([status.blocks, status.bytes], [1, 10 + 'Not Found\n'.length])
   assert.equal(status.errors['not-found'], 1)
   assert.ok(status.uptimeSeconds > 0)
+})
+
+test('health is an error while a volume cannot be asked', async (t) => {
+  const down = makeVolume({
+    name: 'the disk',
+    // biome-ignore lint/correctness/useYield: it fails before.
+    async *sources() {
+      throw failure('unreachable')
+    },
+  })
+  const h = await Harness.start(t, { volumes: [...volumes, down], tokens })
+  const { status, body } = await h.get('/_health/ping', bearer(tokens.management))
+  const error = 'the disk: injected: unreachable'
+  assert.deepEqual([status, JSON.parse(body.toString())], [200, { health: 'ERROR', error }])
 })
 
 test('health is JSON, without CORS headers', async (t) => {
@@ -202,17 +229,22 @@ describe('the log', () => {
 
   test('holds no token, wherever it was sent', async (t) => {
     const h = await Harness.start(t, { volumes, tokens })
-    const secret = tokens.systemRoot
+    const secret = 'v2/zzzzz-gj3su-0123456789abcde/the-secret-part-of-a-token'
+    const plain = 'a-token-of-the-first-version-12345'
     const cookie = `arvados_api_token=${Buffer.from(secret).toString('base64url')}`
     const basic = Buffer.from(`x:${secret}`).toString('base64')
-    await h.get(`/index?prefix=a&api_token=${secret}`)
+    await h.get(`/index?prefix=a&api_token=${encodeURIComponent(secret)}`)
     await h.get('/index', bearer(secret))
+    await h.get('/index', bearer(plain))
     await h.get('/index', { Authorization: `Basic ${basic}` })
     await h.get(`/${'0'.repeat(32)}?api_token=${secret}`, { Cookie: cookie })
     await h.sendRaw(`TOUCH /${a.hash}?api_token=${secret} HTTP/1.1\r\nHost: x\r\n\r\n`)
     await h.logLine((line) => line.msg === 'response' && line.reqMethod === 'TOUCH')
     const log = JSON.stringify(h.logLines)
-    for (const text of [secret, basic, cookie]) assert.ok(!log.includes(text))
+    const secrets = [secret, 'the-secret-part', plain, basic, cookie, encodeURIComponent(secret)]
+    for (const text of secrets) assert.ok(!log.includes(text), text)
     assert.match(log, /"reqQuery":"prefix=a"/)
+    assert.match(log, /"tokenUUIDs":\["zzzzz-gj3su-0123456789abcde"\]/)
+    assert.match(log, /"tokenUUIDs":\["v1 token ending in 12345"\]/)
   })
 })

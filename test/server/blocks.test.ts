@@ -350,3 +350,21 @@ describe('what would write', () => {
     assert.doesNotMatch(Buffer.concat(chunks).toString('latin1'), /405/)
   })
 })
+
+describe('HEAD with head=read', () => {
+  test('reads and proves all of the block each time', async (t) => {
+    const source = makeSource('a', data)
+    const h = await Harness.start(t, { volumes: holding(source), head: 'read' })
+    const answer = await h.send('HEAD', path)
+    assert.deepEqual([answer.status, answer.headers['content-length']], [200, String(data.length)])
+    assert.deepEqual(source.reads, [0])
+  })
+
+  test('finds wrong data that a place takes for unchanged', async (t) => {
+    const volumes = holding(makeSource('a', corrupted(data, 9)))
+    const asking = await Harness.start(t, { volumes })
+    assert.equal((await asking.send('HEAD', path)).status, 200)
+    const reading = await Harness.start(t, { volumes, head: 'read' })
+    assert.equal((await reading.send('HEAD', path)).status, 502)
+  })
+})

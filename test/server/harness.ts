@@ -3,8 +3,10 @@ import { EventEmitter, once } from 'node:events'
 import { type IncomingMessage, type OutgoingHttpHeaders, request } from 'node:http'
 import { connect, type Socket } from 'node:net'
 import type { TestContext } from 'node:test'
+import { makeMount } from '../../src/server/mounts.ts'
 import { createLog } from '../../src/server/request-log.ts'
 import { type RunningServer, type ServeOptions, startServer } from '../../src/server/serve.ts'
+import type { Volume } from '../../src/volume/volume.ts'
 
 export interface Answer {
   status: number
@@ -26,11 +28,17 @@ export class Harness {
   readonly logLines: LogLine[] = []
   readonly #logged = new EventEmitter().setMaxListeners(0)
 
-  static async start(t: TestContext, options: Partial<ServeOptions>): Promise<Harness> {
+  /** Starts a server of these volumes, each with a mount as `keepgw serve` makes it. */
+  static async start(
+    t: TestContext,
+    { volumes = [], ...options }: Partial<ServeOptions> & { volumes?: readonly Volume[] },
+  ): Promise<Harness> {
+    const classes = { clusterId: 'zzzzz', storageClasses: ['keepgw'] }
+    const mounts = volumes.map((volume) => makeMount(volume, classes))
     const lines = new EventEmitter()
     const log = createLog({ write: (text: string) => void lines.emit('line', JSON.parse(text)) })
     const listen = { host: '127.0.0.1', port: 0 }
-    const harness = new Harness(await startServer({ volumes: [], listen, log, ...options }))
+    const harness = new Harness(await startServer({ mounts, listen, log, ...options }))
     lines.on('line', (line: LogLine) => {
       harness.logLines.push(line)
       harness.#logged.emit('line')

@@ -49,7 +49,7 @@ test('a port that is taken is an error with what to do', async (t) => {
   const h = await Harness.start(t, {})
   const listen = { host: '127.0.0.1', port: h.port }
   await assert.rejects(
-    startServer({ volumes: [], listen, log: createLog({ write() {} }) }),
+    startServer({ mounts: [], listen, log: createLog({ write() {} }) }),
     (error) => {
       assert.ok(error instanceof KeepgwError)
       assert.match(error.message, /^cannot listen at 127\.0\.0\.1:\d+: [^\n]+$/)

@@ -1,0 +1,84 @@
+/** What keep-balance asks: which volumes there are, and which blocks they hold. */
+import { once } from 'node:events'
+import type { Volume } from '../volume/volume.ts'
+import { authorize } from './access.ts'
+import { Refused } from './errors.ts'
+import { mountEntry } from './mounts.ts'
+import { type Context, write } from './request.ts'
+import type { Service } from './service.ts'
+
+/** Characters of an index that go out together. */
+const BATCH = 32_768
+
+/** Answers with every block of all volumes whose hash starts with the prefix. */
+export async function getIndex(service: Service, ctx: Context, prefix = ''): Promise<void> {
+  authorizeRoot(service, ctx)
+  await sendIndex(ctx, service.volumes, prefix)
+}
+
+/** Answers with the mounts. */
+export function getMounts(service: Service, ctx: Context): void {
+  authorizeRoot(service, ctx)
+  ctx.body = service.mounts.map(mountEntry)
+}
+
+/** Answers as getIndex, for one mount. */
+export async function getMountBlocks(
+  service: Service,
+  ctx: Context,
+  uuid = '',
+  prefix = '',
+): Promise<void> {
+  authorizeRoot(service, ctx)
+  const at = service.mounts.findIndex((mount) => mount.uuid === uuid)
+  if (at < 0) throw new Refused(404, 'Not Found')
+  await sendIndex(ctx, [service.volumes[at]!], prefix)
+}
+
+/** Takes a list of blocks to pull or to trash, and does nothing with it: nothing is written here. */
+export async function acceptList(service: Service, ctx: Context): Promise<void> {
+  authorizeRoot(service, ctx)
+  if (ctx.req.headers.expect !== undefined) ctx.res.writeContinue()
+  ctx.req.resume()
+  // Answered before it has come, a long list would meet a closed connection.
+  if (!ctx.req.readableEnded) await once(ctx.req, 'end', { signal: ctx.state.signal })
+  ctx.body = 'ignored: this service is read-only\n'
+}
+
+function authorizeRoot({ tokens }: Service, ctx: Context): void {
+  authorize(ctx, [tokens.systemRoot], { local: true })
+}
+
+/**
+ * Sends the index of some volumes. The empty line at the end is the proof that the list is complete;
+ * without it the connection is broken.
+ */
+async function sendIndex(ctx: Context, volumes: readonly Volume[], inPath: string): Promise<void> {
+  const { res, state } = ctx
+  const prefix = inPath || new URLSearchParams(state.query).get('prefix') || ''
+  if (!/^[0-9a-f]{0,32}$/.test(prefix)) throw new Refused(400, 'Bad Request')
+  // The first batch is at hand before the status goes out: most errors can still be answered.
+  for await (const text of indexText(volumes, prefix)) {
+    if (ctx.respond !== false) {
+      ctx.respond = false
+      ctx.status = 200
+      ctx.set('Content-Type', 'text/plain; charset=utf-8')
+    }
+    await write(res, text, state.signal)
+    state.bodyBytes += text.length
+  }
+  res.end()
+}
+
+async function* indexText(volumes: readonly Volume[], prefix: string): AsyncGenerator<string> {
+  let text = ''
+  for (const volume of volumes) {
+    for await (const { hash, length, mtimeNs } of volume.blocks(prefix)) {
+      text += `${hash}+${length} ${mtimeNs}\n`
+      if (text.length < BATCH) continue
+      yield text
+      text = ''
+    }
+  }
+  yield `${text}\n`
+}

@@ -1,0 +1,249 @@
+/** What a server is told to do: by flags, else by variables, else by the cluster's configuration. */
+import { existsSync } from 'node:fs'
+import { readFile } from 'node:fs/promises'
+import {
+  type ClusterConfig,
+  DEFAULT_SIGNING_TTL,
+  type KeepService,
+  readClusterConfig,
+} from '../cluster/cluster-config.ts'
+import { DEFAULT_CONFIG, isClusterId } from '../cluster/config-file.ts'
+import { parseDuration } from '../cluster/duration.ts'
+import { serviceUuid } from '../cluster/register.ts'
+import { messageOf, UsageError } from '../errors.ts'
+import type { SigningKey } from '../keep/signature.ts'
+import {
+  formatListen,
+  isLoopbackOnly,
+  type ListenAddress,
+  listenAddressOf,
+  parseListen,
+} from './listen.ts'
+import { DEFAULT_CLUSTER_ID, DEFAULT_STORAGE_CLASS } from './mounts.ts'
+import type { LogFormat, LogLevel } from './request-log.ts'
+import type { TlsFiles } from './serve.ts'
+import type { HeadMode, ServerTokens } from './service.ts'
+
+/** Flags of `keepgw serve`, or the variables that stand for them. */
+export interface ServeFlags {
+  volume?: string[] | undefined
+  listen?: string | undefined
+  config?: string | undefined
+  'cluster-id'?: string | undefined
+  'storage-class'?: string[] | undefined
+  'insecure-unsigned': boolean
+  'blob-signing-ttl'?: string | undefined
+  'max-concurrent-requests'?: number | undefined
+  'max-keep-blob-buffers'?: number | undefined
+  'tls-certificate'?: string | undefined
+  'tls-key'?: string | undefined
+  'log-level'?: string | undefined
+  'log-format'?: string | undefined
+  'idle-timeout': number
+  head: string
+}
+
+/** What a server is to do; `volumes` are not opened yet. */
+export interface ServeSettings {
+  /** What the cluster's configuration says; undefined without one. */
+  cluster: ClusterConfig | undefined
+  clusterId: string
+  listen: ListenAddress
+  tls: TlsFiles | undefined
+  /** The UUID that `+K@` hints can have, where the cluster gives one. */
+  serviceUuid: string | undefined
+  volumes: VolumeSetting[]
+  tokens: ServerTokens
+  signing: SigningKey | undefined
+  head: HeadMode
+  /** 0 is no limit. */
+  maxRequests: number
+  /** 0 is no limit. */
+  maxBlocks: number
+  /** Milliseconds. */
+  idleLimit: number
+  log: { level: LogLevel; format: LogFormat }
+}
+
+/** A volume and what it is shown as. */
+export interface VolumeSetting {
+  /** As `--volume` has it. */
+  volume: string
+  storageClasses: string[]
+}
+
+const DEFAULT_LISTEN = '127.0.0.1:25107'
+
+/**
+ * Returns the settings. Secrets come from `env` or the configuration, never from a flag. Reads the
+ * configuration and the certificate. Throws UsageError for what is malformed, missing or unsafe.
+ */
+export async function serveSettings(
+  flags: ServeFlags,
+  env: NodeJS.ProcessEnv,
+): Promise<ServeSettings> {
+  const cluster = await readConfig(flags, env)
+  const service = ownService(cluster?.services ?? [], env.ARVADOS_SERVICE_INTERNAL_URL)
+  const tls = await readTls(flags, cluster)
+  const listen = listenOf(flags, cluster, service, tls !== undefined)
+  const signing = signingOf(flags, env, cluster)
+  assertSafe(listen.address, signing, flags['insecure-unsigned'])
+  const clusterId = clusterIdOf(flags, cluster)
+  return {
+    cluster,
+    clusterId,
+    listen: listen.address,
+    tls: listen.https ? tls : undefined,
+    serviceUuid: serviceUuid(clusterId, service?.rendezvous),
+    volumes: volumesOf(flags, cluster, service),
+    tokens: {
+      systemRoot: env.KEEPGW_SYSTEM_ROOT_TOKEN || cluster?.systemRootToken,
+      management: env.KEEPGW_MANAGEMENT_TOKEN || cluster?.managementToken,
+    },
+    signing,
+    head: flags.head as HeadMode,
+    maxRequests: flags['max-concurrent-requests'] ?? cluster?.maxConcurrentRequests ?? 0,
+    maxBlocks: flags['max-keep-blob-buffers'] ?? cluster?.maxKeepBlobBuffers ?? 0,
+    idleLimit: flags['idle-timeout'] * 1000,
+    log: {
+      level: (flags['log-level'] as LogLevel | undefined) ?? cluster?.logLevel ?? 'info',
+      format: (flags['log-format'] as LogFormat | undefined) ?? cluster?.logFormat ?? 'json',
+    },
+  }
+}
+
+/** Returns the URL that the server's own clients use: `http://HOST:PORT`. */
+export function urlOf({ listen, tls }: ServeSettings): string {
+  return `${tls === undefined ? 'http' : 'https'}://${formatListen(listen)}`
+}
+
+async function readConfig(flags: ServeFlags, env: NodeJS.ProcessEnv) {
+  const named = flags.config || env.ARVADOS_CONFIG
+  const file = named ?? (existsSync(DEFAULT_CONFIG) ? DEFAULT_CONFIG : undefined)
+  return file === undefined ? undefined : readClusterConfig(file, flags['cluster-id'])
+}
+
+function clusterIdOf(flags: ServeFlags, cluster: ClusterConfig | undefined): string {
+  const id = flags['cluster-id'] ?? cluster?.clusterId ?? DEFAULT_CLUSTER_ID
+  if (isClusterId(id)) return id
+  throw new UsageError(`--cluster-id ${id} is none: five lower-case letters or digits`)
+}
+
+/** Returns the entry of the cluster's configuration that is about this server, if that is clear. */
+function ownService(services: KeepService[], wanted: string | undefined): KeepService | undefined {
+  if (!wanted) return services.length === 1 ? services[0] : undefined
+  const href = URL.parse(wanted)?.href
+  const found = services.find(({ url }) => url.href === href)
+  if (found !== undefined || services.length === 0) return found
+  throw new UsageError(
+    `ARVADOS_SERVICE_INTERNAL_URL is not among Services.Keepstore.InternalURLs: ${wanted}`,
+    { hint: `They are: ${services.map(({ url }) => url.href).join(' ')}` },
+  )
+}
+
+function listenOf(
+  flags: ServeFlags,
+  cluster: ClusterConfig | undefined,
+  service: KeepService | undefined,
+  hasTls: boolean,
+): { address: ListenAddress; https: boolean } {
+  const url = flags.listen === undefined ? (service?.listen ?? service?.url) : undefined
+  if (url !== undefined) {
+    const https = url.protocol === 'https:'
+    if (https && !hasTls) {
+      throw new UsageError(`${cluster?.file}: ${url.href} is HTTPS, but there is no certificate`, {
+        hint: 'Set TLS.Certificate and TLS.Key there, or give --tls-certificate and --tls-key',
+      })
+    }
+    return { address: listenAddressOf(url), https }
+  }
+  if (flags.listen === undefined && cluster !== undefined && cluster.services.length > 1) {
+    throw new UsageError(
+      `${cluster.file}: Services.Keepstore.InternalURLs has ${cluster.services.length} URLs`,
+      { hint: 'Say in ARVADOS_SERVICE_INTERNAL_URL which one is this server’s, or give --listen' },
+    )
+  }
+  return { address: parseListen(flags.listen ?? DEFAULT_LISTEN), https: hasTls }
+}
+
+async function readTls(
+  flags: ServeFlags,
+  cluster: ClusterConfig | undefined,
+): Promise<TlsFiles | undefined> {
+  const certificate = flags['tls-certificate'] ?? cluster?.certificate
+  const key = flags['tls-key'] ?? cluster?.certificateKey
+  if (certificate === undefined && key === undefined) return undefined
+  if (certificate === undefined || key === undefined) {
+    throw new UsageError('a certificate and its key belong together: one of them is missing')
+  }
+  return { cert: await readPem(certificate), key: await readPem(key) }
+}
+
+async function readPem(file: string): Promise<Buffer> {
+  try {
+    return await readFile(file)
+  } catch (error) {
+    throw new UsageError(`the certificate cannot be read: ${messageOf(error)}`, { cause: error })
+  }
+}
+
+function signingOf(
+  flags: ServeFlags,
+  env: NodeJS.ProcessEnv,
+  cluster: ClusterConfig | undefined,
+): SigningKey | undefined {
+  const key = env.KEEPGW_BLOB_SIGNING_KEY || cluster?.blobSigningKey
+  if (cluster?.blobSigning === false) return undefined
+  if (key !== undefined) return { key, ttl: signingTtl(flags, cluster) }
+  if (cluster === undefined) return undefined
+  throw new UsageError(`${cluster.file}: Collections.BlobSigningKey is missing`, {
+    hint: 'Set it there or in KEEPGW_BLOB_SIGNING_KEY; or set Collections.BlobSigning to false, if the cluster does not sign',
+  })
+}
+
+function signingTtl(flags: ServeFlags, cluster: ClusterConfig | undefined): number {
+  const text = flags['blob-signing-ttl']
+  if (text === undefined) return cluster?.blobSigningTtl ?? DEFAULT_SIGNING_TTL
+  const seconds = Math.floor(parseDuration(text) ?? 0)
+  if (seconds > 0) return seconds
+  throw new UsageError(`--blob-signing-ttl ${text} is no duration`, { hint: 'Write 336h' })
+}
+
+function assertSafe(
+  listen: ListenAddress,
+  signing: SigningKey | undefined,
+  insecure: boolean,
+): void {
+  if (signing !== undefined || insecure || isLoopbackOnly(listen)) return
+  throw new UsageError(
+    `without signatures, ${formatListen(listen)} would give blocks to everybody who reaches it`,
+    {
+      hint: 'Set the cluster’s BlobSigningKey, listen on 127.0.0.1, or say --insecure-unsigned',
+    },
+  )
+}
+
+function volumesOf(
+  flags: ServeFlags,
+  cluster: ClusterConfig | undefined,
+  service: KeepService | undefined,
+): VolumeSetting[] {
+  const asked = flags['storage-class']
+  const own = (cluster?.volumes ?? []).filter(
+    ({ accessViaHosts }) =>
+      accessViaHosts.length === 0 || accessViaHosts.some(({ href }) => href === service?.url.href),
+  )
+  const volumes = flags.volume?.map((volume) => ({ volume, storageClasses: [] as string[] })) ?? own
+  if (volumes.length === 0) {
+    throw new UsageError('there is no volume to serve', {
+      hint:
+        cluster === undefined
+          ? 'Name one with --volume'
+          : `Name one with --volume, or in ${cluster.file} with the driver keepgw and an AccessViaHosts of this server’s URL; those of other drivers are keepstore’s`,
+    })
+  }
+  return volumes.map(({ volume, storageClasses }) => ({
+    volume,
+    storageClasses: asked ?? (storageClasses.length > 0 ? storageClasses : [DEFAULT_STORAGE_CLASS]),
+  }))
+}
