@@ -39,11 +39,19 @@ export const VARIABLES: Meaning[] = [
   ],
   [
     'KEEPGW_SYSTEM_ROOT_TOKEN',
-    'The token that `serve` asks for at /index and /status.json. Where it is not set, /index answers this machine alone.',
+    'The token that `serve` asks for at /index, /mounts and /status.json; before SystemRootToken of the configuration. Where neither is set, they answer this machine alone.',
   ],
   [
     'KEEPGW_MANAGEMENT_TOKEN',
-    'The token that `serve` asks for at /_health/ping and takes at /status.json. Where it is not set, /_health/ping answers nobody.',
+    'The token that `serve` asks for at /_health/ping and /metrics and takes at /status.json; before ManagementToken of the configuration. Where neither is set, /_health/ping answers nobody.',
+  ],
+  [
+    'KEEPGW_BLOB_SIGNING_KEY',
+    'The key by which `serve` checks the signatures of locators; before Collections.BlobSigningKey of the configuration.',
+  ],
+  [
+    'ARVADOS_CONFIG, ARVADOS_SERVICE_INTERNAL_URL',
+    'The configuration of the cluster, where `--config` does not name it; and which one of its Services.Keepstore.InternalURLs is that of `serve`.',
   ],
   ['AWS_ENDPOINT_URL, AWS_ENDPOINT_URL_S3', 'As `--endpoint-url`, which goes before them.'],
   ['AWS_REGION, AWS_DEFAULT_REGION', 'As `--region`, which goes before them.'],

@@ -80,8 +80,11 @@ export class Metrics {
   }
 
   #addOwn(counters: Counters, { requests, blocks }: { requests: Limit; blocks: Limit }): void {
-    this.#count('keepgw_failovers_total', 'Places given up for other ones, by cause', ['cause'], () =>
-      samples('cause', counters.failovers),
+    this.#count(
+      'keepgw_failovers_total',
+      'Places given up for other ones, by cause',
+      ['cause'],
+      () => samples('cause', counters.failovers),
     )
     this.#count('keepgw_errors_total', 'Answers that are none, by kind', ['kind'], () =>
       samples('kind', counters.errors),

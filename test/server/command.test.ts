@@ -10,7 +10,9 @@ import { createInterface } from 'node:readline'
 import type { Readable } from 'node:stream'
 import { after, describe, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
+import { signLocator } from '../../src/keep/signature.ts'
 import { writeDescription } from '../../src/mapping/description.ts'
+import { mountUuid } from '../../src/server/mounts.ts'
 
 const scratch = await mkdtemp(join(tmpdir(), 'keepgw-serve-'))
 after(() => rm(scratch, { recursive: true }))
@@ -29,13 +31,13 @@ const volume = `--volume=file:${mappings}:${root}`
 function serve(args: string[], env: NodeJS.ProcessEnv = {}) {
   const script = fileURLToPath(new URL('run-serve.ts', import.meta.url))
   return spawn(process.execPath, [script, ...args], {
-    stdio: ['ignore', 'ignore', 'pipe'],
+    stdio: ['ignore', 'pipe', 'pipe'],
     env: { ...process.env, KEEPGW_LISTEN: '127.0.0.1:0', ...env },
   })
 }
 
 /** Returns the address from the line that says where it listens. */
-async function addressOf(child: ChildProcessByStdio<null, null, Readable>): Promise<string> {
+async function addressOf(child: ChildProcessByStdio<null, Readable, Readable>): Promise<string> {
   let stderr = ''
   for await (const line of createInterface(child.stderr)) {
     stderr += line
@@ -48,12 +50,14 @@ async function addressOf(child: ChildProcessByStdio<null, null, Readable>): Prom
 /** Runs it to its end. */
 async function run(args: string[], env?: NodeJS.ProcessEnv) {
   const child = serve(args, env)
-  let stderr = ''
-  child.stderr.on('data', (chunk) => {
-    stderr += chunk
-  })
+  const output = { stdout: '', stderr: '' }
+  for (const name of ['stdout', 'stderr'] as const) {
+    child[name].on('data', (chunk) => {
+      output[name] += chunk
+    })
+  }
   const [code] = await once(child, 'close')
-  return { code, stderr }
+  return { code, ...output }
 }
 
 describe('keepgw serve', () => {
@@ -95,6 +99,47 @@ describe('keepgw serve', () => {
     const child = serve([volume, listen, '--insecure-unsigned'])
     t.after(() => child.kill('SIGKILL'))
     assert.match(await addressOf(child), /^0\.0\.0\.0:\d+$/)
+  })
+
+  test('signs by the cluster’s configuration', async (t) => {
+    const config = join(scratch, 'config.yml')
+    await writeFile(config, 'Clusters: {xyzzy: {Collections: {BlobSigningKey: the-key}}}')
+    const child = serve([volume, `--config=${config}`])
+    t.after(() => child.kill('SIGKILL'))
+    const address = await addressOf(child)
+    child.stderr.resume()
+    const headers = { Authorization: 'Bearer the-token' }
+    const signing = { key: 'the-key', ttl: 1_209_600 }
+    const signed = signLocator(`${hash}+${content.length}`, 'the-token', 0x7fffffff, signing)
+    assert.equal((await fetch(`http://${address}/${signed}`, { headers })).status, 200)
+    assert.equal((await fetch(`http://${address}/${hash}`, { headers })).status, 400)
+    assert.equal((await fetch(`http://${address}/${signed}`)).status, 401)
+  })
+
+  test('--check says what would be done, and whether it can be reached', async () => {
+    const config = join(scratch, 'check.yml')
+    const secrets = 'SystemRootToken: secret-root, Collections: {BlobSigningKey: secret-key}'
+    await writeFile(config, `Clusters: {xyzzy: {${secrets}}}`)
+    const good = await run([volume, '--check', `--config=${config}`])
+    assert.equal(good.code, 0, good.stderr)
+    const deviceId = `keepgw:file://${root}`
+    for (const text of [
+      'http://127.0.0.1:0',
+      'signing     on',
+      mountUuid('xyzzy', deviceId),
+      deviceId,
+      'reachable',
+      'system root set, management not set',
+    ]) {
+      assert.ok(good.stdout.includes(text), `${text}\n${good.stdout}`)
+    }
+    assert.match(good.stderr, /LocalKeepBlobBuffersPerVCPU/)
+    assert.doesNotMatch(good.stdout + good.stderr, /secret-/)
+    const away = await run([`--volume=file:${scratch}/away:${root}`, volume, '--check'])
+    assert.equal(away.code, 1)
+    assert.match(away.stdout, /out of reach/)
+    assert.match(away.stderr, /1 of 2 volumes are out of reach/)
+    assert.equal((await run([volume, '--check', '--listen=0.0.0.0:1'])).code, 2)
   })
 
   test('says what is wrong, with the right exit code', async () => {

@@ -1,0 +1,114 @@
+import assert from 'node:assert/strict'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, describe, test } from 'node:test'
+import { UsageError } from '../../src/errors.ts'
+import { clusterWarnings } from '../../src/server/check.ts'
+import { type ServeFlags, serveSettings } from '../../src/server/settings.ts'
+
+const scratch = await mkdtemp(join(tmpdir(), 'keepgw-settings-'))
+after(() => rm(scratch, { recursive: true }))
+const config = join(scratch, 'config.yml')
+const volume = ['s3:/mappings:bucket']
+
+/** The settings that the cluster's configuration, flags and variables make together. */
+async function settings(
+  cluster: string,
+  flags: Partial<ServeFlags> = {},
+  env: NodeJS.ProcessEnv = {},
+) {
+  await writeFile(config, cluster === '' ? '' : `Clusters: {xyzzy: {${cluster}}}`)
+  const defaults = { 'insecure-unsigned': false, 'idle-timeout': 30, head: 'if-match' }
+  return serveSettings({ config, volume, ...defaults, ...flags }, env)
+}
+
+const KEY = 'Collections: {BlobSigningKey: from-the-file, BlobSigningTTL: 1h}'
+const URLS =
+  'Services: {Keepstore: {InternalURLs: {"http://127.0.0.1:1001": {Rendezvous: 0123456789abcde}, "http://127.0.0.1:1002": {}}}}'
+
+describe('settings', () => {
+  test('without anything: this machine alone, nothing signed', async () => {
+    const found = await settings('')
+    assert.deepEqual(found.listen, { host: '127.0.0.1', port: 25_107 })
+    assert.deepEqual([found.signing, found.clusterId], [undefined, 'zzzzz'])
+    assert.deepEqual(found.volumes, [{ volume: volume[0], storageClasses: ['keepgw'] }])
+    assert.deepEqual([found.maxRequests, found.maxBlocks], [0, 0])
+  })
+
+  test('come from variables before the file, and from flags before both', async () => {
+    const tokens = 'SystemRootToken: file-root, ManagementToken: file-management'
+    const found = await settings(
+      `${KEY}, ${tokens}, API: {MaxConcurrentRequests: 5, MaxKeepBlobBuffers: 6}`,
+      { 'blob-signing-ttl': '2h', 'max-keep-blob-buffers': 0 },
+      { KEEPGW_BLOB_SIGNING_KEY: 'from-a-variable', KEEPGW_SYSTEM_ROOT_TOKEN: 'variable-root' },
+    )
+    assert.deepEqual(found.signing, { key: 'from-a-variable', ttl: 7200 })
+    assert.deepEqual(found.tokens, { systemRoot: 'variable-root', management: 'file-management' })
+    assert.deepEqual([found.maxRequests, found.maxBlocks], [5, 0])
+    assert.equal(found.clusterId, 'xyzzy')
+  })
+
+  test('let a server listen anywhere only where it signs, or is told to', async () => {
+    const listen = '0.0.0.0:25107'
+    assert.equal((await settings(KEY, { listen })).listen.host, '0.0.0.0')
+    await assert.rejects(settings('', { listen }), /without signatures/)
+    const off = 'Collections: {BlobSigning: false, BlobSigningKey: x}'
+    await assert.rejects(settings(off, { listen }), /without signatures/)
+    const told = await settings(off, { listen, 'insecure-unsigned': true })
+    assert.equal(told.signing, undefined)
+    assert.ok((await settings(KEY, { 'insecure-unsigned': true })).signing)
+  })
+
+  test('do not turn signing off for a key that is missing', async () => {
+    await assert.rejects(settings('ManagementToken: x'), /Collections\.BlobSigningKey is missing/)
+  })
+
+  test('take the address from the cluster’s list', async () => {
+    const env = { ARVADOS_SERVICE_INTERNAL_URL: 'http://127.0.0.1:1001/' }
+    const found = await settings(`${KEY}, ${URLS}`, {}, env)
+    assert.deepEqual(found.listen, { host: '127.0.0.1', port: 1001 })
+    assert.equal(found.serviceUuid, 'xyzzy-bi6l4-0123456789abcde')
+    await assert.rejects(settings(`${KEY}, ${URLS}`), /has 2 URLs/)
+    const other = { ARVADOS_SERVICE_INTERNAL_URL: 'http://127.0.0.1:1003/' }
+    await assert.rejects(settings(`${KEY}, ${URLS}`, {}, other), UsageError)
+    const flagged = await settings(`${KEY}, ${URLS}`, { listen: '127.0.0.1:7' })
+    assert.equal(flagged.listen.port, 7)
+  })
+
+  test('speak HTTPS where the URL says so, or where an address has a certificate', async () => {
+    const [cert, key] = [join(scratch, 'cert.pem'), join(scratch, 'key.pem')]
+    await Promise.all([cert, key].map((file) => writeFile(file, 'PEM')))
+    const urls = (url: string) => `${KEY}, Services: {Keepstore: {InternalURLs: {"${url}": {}}}}`
+    const tls = `TLS: {Certificate: "file://${cert}", Key: "file://${key}"}`
+    assert.ok((await settings(`${urls('https://127.0.0.1')}, ${tls}`)).tls)
+    assert.equal((await settings(`${urls('http://127.0.0.1')}, ${tls}`)).tls, undefined)
+    await assert.rejects(settings(urls('https://127.0.0.1')), /no certificate/)
+    assert.ok((await settings('', { 'tls-certificate': cert, 'tls-key': key })).tls)
+    await assert.rejects(settings('', { 'tls-certificate': cert }), /belong together/)
+    await assert.rejects(settings('', { 'tls-certificate': cert, 'tls-key': '/no' }), UsageError)
+  })
+
+  test('take volumes of the driver keepgw that are this server’s', async () => {
+    const entry = (name: string, host: string) =>
+      `${name}: {Driver: keepgw, DriverParameters: {Volume: "s3:/m:${name}"}, AccessViaHosts: {"${host}": {}}}`
+    const own = entry('own', 'http://127.0.0.1:1001')
+    const volumes = `Volumes: {${own}, ${entry('else', 'http://127.0.0.1:1002')}, s3: {Driver: S3}}`
+    const env = { ARVADOS_SERVICE_INTERNAL_URL: 'http://127.0.0.1:1001/' }
+    const cluster = `${KEY}, ${URLS}, ${volumes}`
+    const found = await settings(cluster, { volume: undefined }, env)
+    assert.deepEqual(found.volumes, [{ volume: 's3:/m:own', storageClasses: ['keepgw'] }])
+    const flags = { volume: undefined, 'storage-class': ['a', 'b'] }
+    assert.deepEqual((await settings(cluster, flags, env)).volumes[0]?.storageClasses, ['a', 'b'])
+    await assert.rejects(settings(KEY, { volume: undefined }), /there is no volume/)
+  })
+})
+
+test('the check warns of what would hide the gateway', async () => {
+  const [containers, uuid] = clusterWarnings(await settings(KEY))
+  assert.match(containers ?? '', /LocalKeepBlobBuffersPerVCPU/)
+  assert.match(uuid ?? '', /Rendezvous of 15/)
+  const good = URLS.replace(', "http://127.0.0.1:1002": {}', '')
+  const cluster = `${KEY}, ${good}, Containers: {LocalKeepBlobBuffersPerVCPU: 0}`
+  assert.deepEqual(clusterWarnings(await settings(cluster)), [])
+})
