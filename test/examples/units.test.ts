@@ -32,7 +32,7 @@ test('systemd finds nothing wrong with the units', async (t) => {
 
 test('examples and documents name only commands and flags that there are', async () => {
   const commands = await readCommands()
-  const files = globSync(['examples/*', 'docs/{operations,architecture}.md'], { cwd: ROOT })
+  const files = globSync(['examples/*', 'docs/{operations,architecture,attach}.md'], { cwd: ROOT })
   let seen = 0
   for (const file of files) {
     const lines = readFileSync(join(ROOT, file), 'utf8').split('\n')
