@@ -10,6 +10,9 @@ export interface Locator {
   hints: string[]
 }
 
+/** Bytes of the largest block: 64 MiB. */
+export const MAX_BLOCK = 67_108_864
+
 /** The MD5 of no bytes at all: a block that every Keep service has. */
 export const EMPTY_HASH = 'd41d8cd98f00b204e9800998ecf8427e'
 

@@ -22,6 +22,11 @@ export interface MappedVolumeParts {
 /** Safe for concurrent use, also while an index run writes to the mapping. */
 export class MappedVolume implements Volume {
   readonly deviceId: string
+  readonly allowWrite = false
+  readonly allowTrash = false
+  readonly replication = 1
+  /** Never `default` unasked: keep-balance would trash Keep's own copies and rely on this one. */
+  readonly storageClasses = ['keepgw']
   readonly #parts: MappedVolumeParts
   readonly #opened: RemoteStore[] = []
   #ifMatch: boolean

@@ -3,7 +3,7 @@ import { KeepgwError, messageOf } from '../errors.ts'
 import { RemoteError, type RemoteFailure } from '../remote/remote.ts'
 import type { FailureMemory } from './failure-memory.ts'
 import { withIdleLimit } from './idle-limit.ts'
-import type { BlockSource, Volume } from './volume.ts'
+import type { BlockSource, Reader, Volume } from './volume.ts'
 
 /** A question for one block. */
 export interface BlockQuery {
@@ -11,6 +11,8 @@ export interface BlockQuery {
   hash: string
   /** Bytes, where the client says so: places of another length are not this block's. */
   size?: number | undefined
+  /** Who asks; for volumes that ask other keep services in turn. */
+  reader?: Reader | undefined
   /** Aborts when nobody waits for the answer any more. */
   signal: AbortSignal
   /** Which places failed lately; shared by all requests. */
@@ -136,8 +138,8 @@ export class SourceWalk {
   }
 
   async *#walkVolume(volume: Volume): AsyncGenerator<BlockSource> {
-    const { hash, signal, failures, idleLimit } = this.#query
-    const iterator = volume.sources(hash)[Symbol.asyncIterator]()
+    const { hash, reader, signal, failures, idleLimit } = this.#query
+    const iterator = volume.sources(hash, reader)[Symbol.asyncIterator]()
     try {
       for (;;) {
         const { value, done } = await withIdleLimit(idleLimit, signal, () => iterator.next())

@@ -7,11 +7,17 @@ import { MappingTree } from '../mapping/tree.ts'
 import { openRemote } from '../remote/open.ts'
 import type { RemoteSpec } from '../remote/remote.ts'
 import { formatSpec, parseBucket } from '../remote/spec.ts'
+import { KeepVolume } from './keep/keep.ts'
 import { MappedVolume } from './mapped.ts'
+import { UnixVolume } from './unix/unix.ts'
 import type { Volume } from './volume.ts'
 
+/** What `--volume` names. */
+export type VolumeSpec = MappedSpec | UnixSpec | KeepSpec
+
 /** A remote that is served by the mapping of it. */
-export interface VolumeSpec {
+export interface MappedSpec {
+  kind: 'mapped'
   /** Absolute path of the mapping tree. */
   mappings: string
   /** What the tree must be of. Where a bucket is named without a prefix, any part of it will do. */
@@ -20,28 +26,75 @@ export interface VolumeSpec {
   credentialsFile?: string
 }
 
-const EXAMPLES = 'Write s3:MAPPINGS:BUCKET, s3:MAPPINGS:BUCKET:PROFILE or file:MAPPINGS:DIR'
-const LATER = new Set(['unix', 'keep'])
+/** A directory of a keepstore. */
+export interface UnixSpec {
+  kind: 'unix'
+  /** Absolute path. */
+  root: string
+  serialize: boolean
+  readOnly: boolean
+}
+
+/** Other keep services. */
+export interface KeepSpec {
+  kind: 'keep'
+  /** Their URLs, without a slash at the end: at least one, none twice. */
+  services: string[]
+  readOnly: boolean
+}
+
+/** What a volume is opened with, beside its spec. */
+export interface VolumeSettings {
+  /** The cluster's system root token, for the index of other keep services. */
+  systemRoot?: string | undefined
+}
+
+const EXAMPLES =
+  'Write s3:MAPPINGS:BUCKET[:CREDENTIALS], file:MAPPINGS:DIR, unix:/DIR or keep:http://HOST:PORT'
+
+/** What is a directory, and not a kind of volume. */
+const PATH = /^\.{0,2}\//
 
 /**
  * Returns what a `--volume` value names: `s3:MAPPINGS:BUCKET[/PREFIX][:CREDENTIALS]`, where
- * credentials with a `/` are a file and others a profile, or `file:MAPPINGS:DIR`. Throws UsageError.
+ * credentials with a `/` are a file and others a profile; `file:MAPPINGS:DIR`;
+ * `unix:[serialize:][readonly:]/DIR` or a bare `/DIR`; `keep:[readonly:]URL[,URL…]`. Throws
+ * UsageError.
  */
 export function parseVolume(text: string): VolumeSpec {
+  if (PATH.test(text)) return parseUnix(text, text)
   const [, kind = '', rest = ''] = /^([a-z0-9]+):(.*)$/s.exec(text) ?? []
   if (kind === 's3') return parseS3(text, rest)
   if (kind === 'file') return parseFile(text, rest)
-  if (LATER.has(kind) || /^\.{0,2}\//.test(text)) {
-    throw new UsageError(`volumes like "${text}" are not there yet`, { hint: EXAMPLES })
-  }
-  throw new UsageError(`"${text}" is no volume`, { hint: EXAMPLES })
+  if (kind === 'unix') return parseUnix(text, rest)
+  if (kind === 'keep') return parseKeep(text, rest)
+  throw noVolume(text)
+}
+
+/** Returns what a `--volumes` value names: directories, with commas between. Throws UsageError. */
+export function parseDirectories(text: string): VolumeSpec[] {
+  return text.split(',').map((part) => {
+    if (!PATH.test(part)) {
+      throw new UsageError(`"${part}" in --volumes is no directory`, {
+        hint: 'Write /DIR,/DIR; other volumes, each with a --volume of its own',
+      })
+    }
+    return parseVolume(part)
+  })
 }
 
 /**
- * Opens a volume; nothing is asked of its remote before the first read. Throws UsageError where the
- * mapping is of something else, and MappingUnreachable where it cannot be read.
+ * Opens a volume; nothing is asked of what lies elsewhere before the first read. Throws UsageError
+ * where a mapping is of something else, MappingUnreachable where it cannot be read, and KeepgwError
+ * where a directory cannot.
  */
-export async function openVolume(spec: VolumeSpec): Promise<Volume> {
+export async function openVolume(spec: VolumeSpec, settings: VolumeSettings = {}): Promise<Volume> {
+  if (spec.kind === 'unix') return UnixVolume.open(spec.root, spec)
+  if (spec.kind === 'keep') return new KeepVolume({ ...spec, ...settings })
+  return openMapped(spec)
+}
+
+async function openMapped(spec: MappedSpec): Promise<Volume> {
   const { mappings, profile, credentialsFile } = spec
   const description = await readDescription(mappings)
   if (!isOf(description.remote, spec.remote)) {
@@ -65,23 +118,60 @@ export async function openVolume(spec: VolumeSpec): Promise<Volume> {
   })
 }
 
-function parseS3(text: string, rest: string): VolumeSpec {
+/** Returns the options before a volume's name, each with a colon behind it, and the name. */
+function takeOptions(rest: string, known: string[]): { options: Set<string>; name: string } {
+  const options = new Set<string>()
+  let name = rest
+  for (;;) {
+    const option = known.find((each) => name.startsWith(`${each}:`))
+    if (option === undefined) return { options, name }
+    options.add(option)
+    name = name.slice(option.length + 1)
+  }
+}
+
+function parseUnix(text: string, rest: string): UnixSpec {
+  const { options, name } = takeOptions(rest, ['serialize', 'readonly'])
+  if (!PATH.test(name) || name.includes('\0')) throw noVolume(text)
+  const [serialize, readOnly] = [options.has('serialize'), options.has('readonly')]
+  return { kind: 'unix', root: resolve(name), serialize, readOnly }
+}
+
+function parseKeep(text: string, rest: string): KeepSpec {
+  const { options, name } = takeOptions(rest, ['readonly'])
+  const services = name.split(',').map((part) => {
+    if (!/^https?:\/\/[^/?#@\s]+\/*$/i.test(part) || !URL.canParse(part)) throw noVolume(text)
+    return new URL(part).origin
+  })
+  if (new Set(services).size < services.length) {
+    throw new UsageError(`"${text}" names a service twice`, { hint: 'Name each one once' })
+  }
+  return { kind: 'keep', services, readOnly: options.has('readonly') }
+}
+
+function noVolume(text: string): UsageError {
+  return new UsageError(`"${text}" is no volume`, { hint: EXAMPLES })
+}
+
+function parseS3(text: string, rest: string): MappedSpec {
   const [mappings = '', bucket = '', credentials, ...more] = rest.split(':')
   if (mappings === '' || bucket === '' || credentials === '' || more.length > 0) {
-    throw new UsageError(`"${text}" is no volume`, { hint: EXAMPLES })
+    throw noVolume(text)
   }
-  const spec = { mappings: resolve(mappings), remote: parseBucket(`s3://${bucket}`) }
+  const remote = parseBucket(`s3://${bucket}`)
+  const spec: MappedSpec = { kind: 'mapped', mappings: resolve(mappings), remote }
   if (credentials === undefined) return spec
   if (!credentials.includes('/')) return { ...spec, profile: credentials }
   return { ...spec, credentialsFile: resolve(credentials) }
 }
 
-function parseFile(text: string, rest: string): VolumeSpec {
+function parseFile(text: string, rest: string): MappedSpec {
   const [, mappings = '', dir = ''] = /^([^:]*):(.*)$/s.exec(rest) ?? []
   if (mappings === '' || dir === '') {
-    throw new UsageError(`"${text}" is no volume`, { hint: EXAMPLES })
+    throw noVolume(text)
   }
-  return { mappings: resolve(mappings), remote: { kind: 'directory', root: resolve(dir) } }
+  const remote = { kind: 'directory', root: resolve(dir) } as const
+  return { kind: 'mapped', mappings: resolve(mappings), remote }
 }
 
 function isOf(found: RemoteSpec, wanted: RemoteSpec): boolean {

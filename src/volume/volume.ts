@@ -2,6 +2,7 @@
  * A volume is what a server reads blocks from. Each volume offers *sources* of a block, places that
  * should hold it; read-block.ts goes from one to the next, also from volume to volume.
  */
+import { KeepgwError } from '../errors.ts'
 import type { Sink } from '../remote/remote.ts'
 
 /** One place that should hold a block. */
@@ -40,10 +41,30 @@ export interface IndexedBlock {
   mtimeNs: bigint
 }
 
+/** What a reader shows to volumes that are keep services themselves. */
+export interface Reader {
+  /** The locator as it was asked for, with its signature. */
+  locator: string
+  /** The API token, where the request has one. */
+  token?: string | undefined
+}
+
 /** Safe for concurrent use, each method. */
 export interface Volume {
   /** Names the storage behind it, the same for every server of that storage. */
   readonly deviceId: string
+
+  /** True for a WritableVolume. */
+  readonly allowWrite: boolean
+
+  /** True for a TrashVolume. */
+  readonly allowTrash: boolean
+
+  /** Copies that one block in it counts for. */
+  readonly replication: number
+
+  /** The storage classes that its blocks belong to. */
+  readonly storageClasses: readonly string[]
 
   toString(): string
 
@@ -51,10 +72,99 @@ export interface Volume {
    * Yields the sources of a block, taken lazily: a block may have a million. None means that the
    * volume does not know the hash; where that cannot be known it throws RemoteError `unreachable`.
    */
-  sources(hash: string): AsyncIterable<BlockSource>
+  sources(hash: string, reader?: Reader): AsyncIterable<BlockSource>
 
   /** Yields every block whose hash starts with `prefix`; throws when it cannot list them all. */
   blocks(prefix: string): AsyncIterable<IndexedBlock>
 
   close(): Promise<void>
+}
+
+/** A block that is to be written. Its MD5 has been checked. */
+export interface NewBlock {
+  hash: string
+  /** All of it, at most 64 MiB. Not to be changed until the write has settled. */
+  data: Uint8Array
+}
+
+/** What the writer of a block asks for. */
+export interface Wanted {
+  /** Copies, at least 1. */
+  replicas: number
+  /** Storage classes that the block is to be in; any will do if there is none. */
+  classes: readonly string[]
+  /** The API token of the writer, for volumes that are keep services themselves. */
+  token?: string | undefined
+}
+
+/** What a write came to. */
+export interface Stored {
+  /** Copies, at least 1. */
+  replicas: number
+  /** Copies in each storage class. */
+  classes: Readonly<Record<string, number>>
+}
+
+/** A volume that takes blocks. Safe for concurrent use, each method. */
+export interface WritableVolume extends Volume {
+  readonly allowWrite: true
+
+  /** True if it can put blocks into one of these classes; the volume may not know before it tries. */
+  offers(classes: readonly string[]): boolean
+
+  /** True if the block seems to be here, so that a write would cost a look at it and nothing else. */
+  holds(hash: string): Promise<boolean>
+
+  /**
+   * Keeps a block; when it returns, the block outlasts a power cut. One that is here and good has
+   * its time set to now instead. Throws VolumeFull, RemoteError `unreachable`, or the signal's
+   * reason; then the block is whole or not here at all.
+   */
+  put(block: NewBlock, wanted: Wanted, signal: AbortSignal): Promise<Stored>
+}
+
+/** When a block may be thrown away, and for how long that can be taken back. */
+export interface TrashPolicy {
+  /** Seconds: a block that was written or touched later than that stays. It is the signatures' TTL. */
+  minAge: number
+  /** Seconds that a block stays in the trash; 0 deletes it at once. */
+  lifetime: number
+}
+
+/** What became of a block that was to be trashed. */
+export type TrashOutcome = 'trashed' | 'too-new' | 'other-mtime' | 'not-found'
+
+/** A writable volume that can also throw blocks away. Safe for concurrent use, each method. */
+export interface TrashVolume extends WritableVolume {
+  readonly allowTrash: true
+
+  /** Sets the block's time to now; false where there is none. Throws RemoteError `unreachable`. */
+  touch(hash: string): Promise<boolean>
+
+  /**
+   * Moves a block to the trash, if it is old enough, and if its time is `mtimeNs` where that is
+   * given. A touch that comes in between wins. Throws RemoteError `unreachable`.
+   */
+  trash(hash: string, policy: TrashPolicy, mtimeNs?: bigint): Promise<TrashOutcome>
+
+  /** Takes a block back out of the trash; false where there is none. Throws as touch does. */
+  untrash(hash: string): Promise<boolean>
+
+  /** Deletes what has been in the trash for its lifetime, and what broken writes have left. */
+  emptyTrash(): Promise<void>
+}
+
+/** A volume has no room for a block. */
+export class VolumeFull extends KeepgwError {
+  override readonly name = 'VolumeFull'
+}
+
+/** True for a volume that takes blocks. */
+export function isWritable(volume: Volume): volume is WritableVolume {
+  return volume.allowWrite
+}
+
+/** True for a volume that blocks can be thrown away from. */
+export function hasTrash(volume: Volume): volume is TrashVolume {
+  return volume.allowTrash
 }

@@ -124,6 +124,10 @@ export function makeVolume({ name = 'fake', blocks = {}, ...parts }: FakeVolumeP
   }
   return {
     deviceId: `keepgw:${name}`,
+    allowWrite: false,
+    allowTrash: false,
+    replication: 1,
+    storageClasses: ['keepgw'],
     toString: () => name,
     sources:
       parts.sources ??

@@ -1,0 +1,249 @@
+/** Other keep services as a volume, as a keepproxy has them. */
+import type { IncomingMessage } from 'node:http'
+import { parseLocator } from '../../keep/locator.ts'
+import { RemoteError, type Sink } from '../../remote/remote.ts'
+import {
+  type BlockSource,
+  type IndexedBlock,
+  type NewBlock,
+  type Reader,
+  type Stored,
+  VolumeFull,
+  type Wanted,
+  type WritableVolume,
+} from '../volume.ts'
+import { KeepClient, textOf } from './client.ts'
+import { readIndex } from './index-lines.ts'
+import { rendezvous } from './rendezvous.ts'
+
+export interface KeepOptions {
+  /** URLs without a slash at the end. */
+  services: readonly string[]
+  readOnly?: boolean | undefined
+  /** Asked for by the services' indexes. */
+  systemRoot?: string | undefined
+}
+
+/** Safe for concurrent use. Readers' and writers' tokens are passed on, and never kept. */
+export class KeepVolume implements WritableVolume {
+  readonly deviceId: string
+  /** False with `readOnly`, whatever the type says: isWritable() looks at it. */
+  readonly allowWrite: true
+  readonly allowTrash = false
+  readonly replication = 1
+  /** Not `default`: the services behind show their blocks to keep-balance themselves. */
+  readonly storageClasses = ['keepgw']
+  readonly #clients: readonly KeepClient[]
+  readonly #systemRoot: string | undefined
+
+  constructor({ services, readOnly = false, systemRoot }: KeepOptions) {
+    this.deviceId = `keepgw:${services.join(',')}`
+    this.allowWrite = !readOnly as true
+    this.#clients = services.map((url) => new KeepClient(url))
+    this.#systemRoot = systemRoot
+  }
+
+  toString(): string {
+    return `keep:${this.#clients.map(({ url }) => url).join(',')}`
+  }
+
+  /** Each service is a source, since only asking it tells; they are known by their first answers. */
+  async *sources(hash: string, reader: Reader = { locator: hash }): AsyncIterable<BlockSource> {
+    const { size } = parseLocator(reader.locator)
+    let failed: unknown
+    for (const client of this.#order(hash)) {
+      try {
+        // Without a size, who asks does not know it, and a keepstore says it to a HEAD alone.
+        const length = size ?? (await this.#lengthOf(client, hash, reader))
+        if (length !== undefined) yield new KeepSource(client, hash, reader, length)
+      } catch (error) {
+        failed ??= error
+      }
+    }
+    if (failed !== undefined) throw failed
+  }
+
+  async *blocks(prefix: string): AsyncIterable<IndexedBlock> {
+    const seen = new AbortController()
+    for (const client of this.#clients) {
+      const request = { method: 'GET', path: `/index/${prefix}`, token: this.#systemRoot } as const
+      const answer = await client.send(request, seen.signal)
+      if (answer.statusCode !== 200) throw await refusal(client, answer)
+      try {
+        yield* readIndex(answer)
+      } catch (error) {
+        throw client.unreachable(error)
+      } finally {
+        answer.destroy()
+      }
+    }
+  }
+
+  /** Which classes the services have is known by their answers alone. */
+  offers(): boolean {
+    return true
+  }
+
+  async holds(): Promise<boolean> {
+    return false
+  }
+
+  async put(block: NewBlock, wanted: Wanted, signal: AbortSignal): Promise<Stored> {
+    const classes: Record<string, number> = {}
+    let replicas = 0
+    let failed: unknown
+    for (const client of this.#order(block.hash)) {
+      try {
+        const stored = await this.#putTo(client, block, wanted, wanted.replicas - replicas, signal)
+        replicas += stored.replicas
+        for (const [name, count] of Object.entries(stored.classes)) {
+          classes[name] = (classes[name] ?? 0) + count
+        }
+      } catch (error) {
+        signal.throwIfAborted()
+        // "Full" only where all are.
+        if (failed === undefined || failed instanceof VolumeFull) failed = error
+      }
+      if (replicas >= wanted.replicas) break
+    }
+    if (replicas === 0) throw failed
+    return { replicas, classes }
+  }
+
+  async close(): Promise<void> {
+    for (const client of this.#clients) client.close()
+  }
+
+  /** Services that could not be reached lately come last. */
+  #order(hash: string): KeepClient[] {
+    const clients = rendezvous(hash, this.#clients)
+    return [...clients.filter(({ isDown }) => !isDown), ...clients.filter(({ isDown }) => isDown)]
+  }
+
+  async #lengthOf(client: KeepClient, hash: string, reader: Reader): Promise<number | undefined> {
+    const { locator, token } = reader
+    const request = { method: 'HEAD', path: `/${locator}`, token } as const
+    // The walk over the sources bounds the wait.
+    const answer = await client.send(request, new AbortController().signal)
+    answer.resume()
+    if (answer.statusCode === 404) return undefined
+    const length = lengthOf(answer)
+    if (answer.statusCode === 200 && length !== undefined) return length
+    throw new RemoteError('unreachable', `${client.url}/${hash}: ${statusOf(answer)}`)
+  }
+
+  async #putTo(
+    client: KeepClient,
+    { hash, data }: NewBlock,
+    { classes, token }: Wanted,
+    replicas: number,
+    signal: AbortSignal,
+  ): Promise<Stored> {
+    const headers = {
+      'Content-Type': 'application/octet-stream',
+      'X-Keep-Desired-Replicas': String(replicas),
+      ...(classes.length > 0 ? { 'X-Keep-Storage-Classes': classes.join(', ') } : {}),
+    }
+    const path = `/${hash}+${data.length}`
+    const answer = await client.send({ method: 'PUT', path, token, headers, body: data }, signal)
+    if (answer.statusCode !== 200) throw await refusal(client, answer)
+    const locator = await textOf(answer)
+    if (!locator.startsWith(`${hash}+${data.length}`)) {
+      throw new RemoteError('unreachable', `${client.url} answers a PUT with another block's name`)
+    }
+    return storedOf(answer)
+  }
+}
+
+/** One service, asked for one block. */
+class KeepSource implements BlockSource {
+  readonly length: number
+  readonly #client: KeepClient
+  readonly #hash: string
+  readonly #reader: Reader
+
+  constructor(client: KeepClient, hash: string, reader: Reader, length: number) {
+    this.#client = client
+    this.#hash = hash
+    this.#reader = reader
+    this.length = length
+  }
+
+  toString(): string {
+    return `${this.#client.url}/${this.#hash}`
+  }
+
+  async read(from: number, sink: Sink, signal: AbortSignal): Promise<void> {
+    const answer = await this.#ask('GET', signal)
+    try {
+      // Keep services know no ranges: what is known already is read again, and dropped.
+      let at = 0
+      for await (const chunk of chunksOf(this.#client, answer)) {
+        const rest = at < from ? chunk.subarray(from - at) : chunk
+        at += chunk.length
+        if (rest.length > 0) await sink(rest)
+      }
+    } finally {
+      answer.destroy()
+    }
+  }
+
+  async unchanged(signal: AbortSignal): Promise<boolean> {
+    const answer = await this.#ask('HEAD', signal)
+    answer.resume()
+    return true
+  }
+
+  async #ask(method: 'GET' | 'HEAD', signal: AbortSignal): Promise<IncomingMessage> {
+    const { locator, token } = this.#reader
+    const path = `/${withSize(locator, this.length)}`
+    const answer = await this.#client.send({ method, path, token }, signal)
+    const { statusCode } = answer
+    if (statusCode === 200 && lengthOf(answer) === this.length) return answer
+    answer.resume()
+    if (statusCode === 404) throw new RemoteError('gone', `${this}: ${statusOf(answer)}`)
+    if (statusCode !== 200) throw new RemoteError('unreachable', `${this}: ${statusOf(answer)}`)
+    throw new RemoteError('changed', `${this} has another length than ${this.length}`)
+  }
+}
+
+/** A break of the connection is the service's; what the sink throws is not. */
+async function* chunksOf(client: KeepClient, answer: IncomingMessage): AsyncGenerator<Buffer> {
+  try {
+    yield* answer
+  } catch (error) {
+    throw client.unreachable(error)
+  }
+}
+
+/** Returns the locator with the size, which keepstore wants for a GET. */
+function withSize(locator: string, size: number): string {
+  const { hash, hints } = parseLocator(locator)
+  return [hash, String(size), ...hints].join('+')
+}
+
+function lengthOf(answer: IncomingMessage): number | undefined {
+  const text = answer.headers['content-length']
+  return text === undefined ? undefined : Number(text)
+}
+
+function statusOf(answer: IncomingMessage): string {
+  return `answered ${answer.statusCode}`
+}
+
+async function refusal(client: KeepClient, answer: IncomingMessage): Promise<Error> {
+  const text = (await textOf(answer)).replace(/[^\x20-\x7e]+/g, ' ')
+  const message = `${client.url} ${statusOf(answer)} ${text}`.trim()
+  if (answer.statusCode === 507) return new VolumeFull(message)
+  return new RemoteError('unreachable', message)
+}
+
+function storedOf({ headers }: IncomingMessage): Stored {
+  const replicas = Number(headers['x-keep-replicas-stored'] ?? 1)
+  const classes: Record<string, number> = {}
+  const confirmed = String(headers['x-keep-storage-classes-confirmed'] ?? '')
+  for (const [, name, count] of confirmed.matchAll(/([^=,\s]+)=(\d+)/g)) {
+    classes[name!] = Number(count)
+  }
+  return { replicas: Number.isSafeInteger(replicas) && replicas > 0 ? replicas : 1, classes }
+}

@@ -1,0 +1,104 @@
+/** The trash of a keepstore directory: blocks whose files are named for the time they may be deleted. */
+import { link, lstat, readdir, rename, rm } from 'node:fs/promises'
+import { basename, join } from 'node:path'
+import type { TrashOutcome, TrashPolicy } from '../volume.ts'
+import { isAbsent, parseName, type Root, unreachable } from './files.ts'
+
+/** Milliseconds after which a half-written file belongs to nobody any more. */
+const ABANDONED = 86_400_000
+
+/** As TrashVolume.trash. The caller sees to it that no write of this process comes in between. */
+export async function trashBlock(
+  root: Root,
+  hash: string,
+  { minAge, lifetime }: TrashPolicy,
+  mtimeNs?: bigint,
+): Promise<TrashOutcome> {
+  const path = root.block(hash)
+  const judge = async (file: string): Promise<TrashOutcome> => {
+    const stats = await lstat(file, { bigint: true })
+    if (!stats.isFile()) return 'not-found'
+    if (mtimeNs !== undefined && stats.mtimeNs !== mtimeNs) return 'other-mtime'
+    return isYounger(stats.mtimeMs, minAge) ? 'too-new' : 'trashed'
+  }
+  try {
+    if (!(await root.hasShard(hash))) return 'not-found'
+    const outcome = await judge(path)
+    if (outcome !== 'trashed') return outcome
+    const deadline = Math.floor(Date.now() / 1000) + lifetime
+    const trash = `${path}.trash.${deadline}`
+    await rename(path, trash)
+    // Another process may have touched it meanwhile, and counts on it: touches go by the name, so
+    // that after the rename none can.
+    const late = await judge(trash)
+    if (late !== 'trashed') {
+      await putBack(trash, path)
+      return late
+    }
+    if (lifetime === 0) await rm(trash, { force: true })
+    return outcome
+  } catch (error) {
+    if (isAbsent(error)) return 'not-found'
+    throw unreachable(path, error)
+  }
+}
+
+/** As TrashVolume.untrash: takes the copy that would be deleted last. */
+export async function untrashBlock(root: Root, hash: string): Promise<boolean> {
+  const shard = root.shard(hash)
+  try {
+    if (!(await root.hasShard(hash))) return false
+    const files = (await readdir(shard)).map((name) => ({
+      name,
+      parsed: parseName(name, basename(shard)),
+    }))
+    const copies = files.flatMap(({ name, parsed }) => {
+      return parsed?.kind === 'trash' && parsed.hash === hash
+        ? [{ path: join(shard, name), deadline: parsed.deadline }]
+        : []
+    })
+    const last = copies.sort((a, b) => b.deadline - a.deadline)[0]
+    if (last === undefined) return false
+    await putBack(last.path, root.block(hash))
+    return true
+  } catch (error) {
+    if (isAbsent(error)) return false
+    throw unreachable(shard, error)
+  }
+}
+
+/**
+ * Deletes what is due in one directory of the volume, and temporary files of writes that ended
+ * without cleaning up. Throws RemoteError `unreachable`.
+ */
+export async function emptyShard(root: Root, shard: string): Promise<void> {
+  const dir = join(root.path, shard)
+  try {
+    for (const name of await readdir(dir)) {
+      const parsed = parseName(name, shard)
+      if (parsed === undefined || parsed.kind === 'block') continue
+      const path = join(dir, name)
+      const isOver =
+        parsed.kind === 'trash'
+          ? parsed.deadline * 1000 <= Date.now()
+          : !isYounger((await lstat(path)).mtimeMs, ABANDONED / 1000)
+      if (isOver) await rm(path, { force: true })
+    }
+  } catch (error) {
+    if (!isAbsent(error)) throw unreachable(dir, error)
+  }
+}
+
+/** Gives a trashed file its name back, unless a new block has it by now. */
+async function putBack(trash: string, path: string): Promise<void> {
+  try {
+    await link(trash, path)
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
+  }
+  await rm(trash, { force: true })
+}
+
+function isYounger(mtimeMs: number | bigint, seconds: number): boolean {
+  return Date.now() - Number(mtimeMs) < seconds * 1000
+}
