@@ -14,7 +14,11 @@ export default class Serve extends KeepgwCommand {
   static override description =
     `Answers the Keep protocol from mappings that \`keepgw index\` made. \
 Every block is proven against its MD5 before its last byte goes out; where a place fails, the next \
-one is read. The service is read-only, and sees new index runs without a restart.
+one is read. New index runs are seen without a restart.
+
+Mapped buckets and directories are read-only. Directories of a keepstore (unix:) and other keep \
+services (keep:) take blocks, too: a PUT is answered when the block is on disk. Say unix:readonly:/DIR \
+or keep:readonly:URL to read only, unix:serialize:/DIR to let one reader or writer at a time at a disk.
 
 What no flag and no variable says is taken from the cluster's configuration, --config, which is read \
 once: SystemRootToken, ManagementToken, BlobSigning, BlobSigningKey, BlobSigningTTL, the \
@@ -57,10 +61,14 @@ a second signal.`
   static override flags = {
     volume: Flags.string({
       description:
-        'what to serve: s3:MAPPINGS:BUCKET[:CREDENTIALS], with a profile or a file of credentials, or file:MAPPINGS:DIR; may be given more than once; default: the volumes of the configuration whose Driver is keepgw',
+        'what to serve: s3:MAPPINGS:BUCKET[:CREDENTIALS], with a profile or a file of credentials; file:MAPPINGS:DIR; unix:/DIR or /DIR, a directory of a keepstore; keep:URL[,URL…], other keep services; may be given more than once; default: the volumes of the configuration whose Driver is keepgw',
       helpValue: 'VOLUME',
       multiple: true,
       multipleNonGreedy: true,
+    }),
+    volumes: Flags.string({
+      description: 'directories of keepstores, with commas between: /DIR,/DIR',
+      helpValue: 'DIRS',
     }),
     listen: Flags.string({
       description:
@@ -127,6 +135,19 @@ a second signal.`
       helpValue: 'if-match|read',
       options: ['if-match', 'read'],
       default: 'if-match',
+    }),
+    'trash-lifetime': Flags.string({
+      description:
+        'how long a block that was thrown away from a directory can be taken back: 3600s, 90m, 2h, 14d; 0s deletes it at once',
+      helpValue: 'TIME',
+      default: '14d',
+    }),
+    'write-buffers': Flags.integer({
+      description: 'blocks that are received at once, each in 64 MiB of memory; more are refused',
+      helpValue: 'N',
+      default: 8,
+      min: 1,
+      max: 1024,
     }),
     'idle-timeout': Flags.integer({
       description: 'seconds without a byte after which the next place of a block is tried',
@@ -205,9 +226,9 @@ async function serve(settings: ServeSettings, mounts: Mount[]): Promise<void> {
 
 async function openMount(
   { volume, storageClasses }: ServeSettings['volumes'][number],
-  { clusterId }: ServeSettings,
+  { clusterId, tokens: { systemRoot } }: ServeSettings,
 ): Promise<Mount> {
-  return makeMount(await openVolume(parseVolume(volume)), { clusterId, storageClasses })
+  return makeMount(await openVolume(parseVolume(volume), { systemRoot, storageClasses }), clusterId)
 }
 
 /** A wrong setting is thrown; what is out of reach is told. The volume is closed again. */

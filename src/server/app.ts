@@ -8,6 +8,7 @@ import { acceptList, getIndex, getMountBlocks, getMounts } from './index-routes.
 import type { Context, RequestState } from './request.ts'
 import { logRequests } from './request-log.ts'
 import type { Service } from './service.ts'
+import { routeWrite } from './write-routes.ts'
 
 /** Browsers may read blocks from any page. Every answer but health and metrics has these. */
 export const CORS_HEADERS = {
@@ -70,11 +71,14 @@ async function route(service: Service, ctx: Context): Promise<void> {
     ctx.body = ''
     return
   }
-  // The one place for whoever teaches the service to write.
-  if (isWrite(method, path)) return refuseWrite(ctx)
-  const handle = find(ROUTES, method, path)
-  if (handle === undefined) throw new Refused(400, 'Bad Request')
-  await service.limits.requests.run(() => handle(service, ctx))
+  const { writes, limits } = service
+  if (writes === undefined && isWrite(method, path)) return refuseWrite(ctx)
+  await limits.requests.run(async () => {
+    if (writes !== undefined && (await routeWrite(service, writes, ctx, path))) return
+    const handle = find(ROUTES, method, path)
+    if (handle === undefined) throw new Refused(400, 'Bad Request')
+    await handle(service, ctx)
+  })
 }
 
 /** Returns the handler of a request, its pattern's groups filled in. */

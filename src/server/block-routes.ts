@@ -14,7 +14,7 @@ const LINGER = 5_000
 /** Answers GET: status and headers go out with the first byte that may. */
 export async function getBlock(service: Service, ctx: Context, name: string): Promise<void> {
   const { res, state } = ctx
-  const query = blockQuery(service, ctx, readable(service, ctx, name))
+  const query = blockQuery(service, ctx, name)
   const output: BlockOutput = {
     begin(length) {
       // From here on an error can only cut the connection, which koa would not do.
@@ -33,17 +33,22 @@ export async function getBlock(service: Service, ctx: Context, name: string): Pr
 
 /** Answers HEAD: as GET, without the data. */
 export async function headBlock(service: Service, ctx: Context, name: string): Promise<void> {
-  const query = blockQuery(service, ctx, readable(service, ctx, name))
+  const query = blockQuery(service, ctx, name)
   const check = service.head === 'read' ? proveBlock : checkBlock
   setBlockHeaders(ctx, await service.limits.blocks.run(() => check(query)))
 }
 
 /** Answers PUT, TOUCH and DELETE before any body is read: this service is read-only. */
 export async function refuseWrite(ctx: Context): Promise<void> {
-  const text = 'Method Not Allowed\n'
-  ctx.status = 405
-  ctx.body = text
   ctx.set('Allow', 'GET, HEAD, OPTIONS')
+  await refuseBody(ctx, 405, 'Method Not Allowed')
+}
+
+/** Answers a request whose body is not wanted, or not its rest, and ends the connection. */
+export async function refuseBody(ctx: Context, status: number, reason: string): Promise<void> {
+  const text = `${reason}\n`
+  ctx.status = status
+  ctx.body = text
   ctx.set('Connection', 'close')
   const { req } = ctx
   const sendsBody = 'transfer-encoding' in req.headers || Number(req.headers['content-length']) > 0
@@ -78,13 +83,15 @@ function readable(service: Service, ctx: Context, name: string): Locator {
   return locator
 }
 
-function blockQuery(service: Service, ctx: Context, { hash, size }: Locator): BlockQuery {
+function blockQuery(service: Service, ctx: Context, name: string): BlockQuery {
   const { volumes, failures, idleLimit, log, counters } = service
-  const { id, signal } = ctx.state
+  const { hash, size } = readable(service, ctx, name)
+  const { id, signal, token } = ctx.state
   return {
     volumes,
     hash,
     size,
+    reader: { locator: name, token },
     signal,
     failures,
     idleLimit,

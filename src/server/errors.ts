@@ -2,6 +2,7 @@
 import { BadLocator } from '../keep/locator.ts'
 import { RemoteError } from '../remote/remote.ts'
 import { BlockError, type BlockFailure } from '../volume/source-walk.ts'
+import { VolumeFull } from '../volume/volume.ts'
 
 /** What errors are counted by. `cut` is an answer that had begun and was broken off. */
 export type ErrorKind = 'refused' | 'not-found' | 'corrupt' | 'unreachable' | 'internal' | 'cut'
@@ -51,6 +52,8 @@ export function answerOf(thrown: unknown): ErrorAnswer {
   if (thrown instanceof Refused) {
     return { ...refusal(thrown.status, thrown.message), headers: thrown.headers }
   }
+  // Not 503: clients go on to another service at once.
+  if (thrown instanceof VolumeFull) return refusal(507, 'insufficient storage')
   if (thrown instanceof BlockError) return BLOCK_ANSWERS[thrown.failure]
   if (thrown instanceof RemoteError) return BLOCK_ANSWERS.unreachable
   return INTERNAL

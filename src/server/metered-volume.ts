@@ -15,6 +15,22 @@ export class MeteredVolume implements Volume {
     this.#counts = counts
   }
 
+  get allowWrite(): boolean {
+    return this.#volume.allowWrite
+  }
+
+  get allowTrash(): boolean {
+    return this.#volume.allowTrash
+  }
+
+  get replication(): number {
+    return this.#volume.replication
+  }
+
+  get storageClasses(): readonly string[] {
+    return this.#volume.storageClasses
+  }
+
   toString(): string {
     return String(this.#volume)
   }

@@ -16,31 +16,14 @@ export interface Mount {
   readonly allowTrash: boolean
 }
 
-export interface MountOptions {
-  /** The cluster's five letters or digits. */
-  clusterId: string
-  storageClasses: readonly string[]
-}
-
 /** The cluster's name where none is told: the one of Arvados' own examples. */
 export const DEFAULT_CLUSTER_ID = 'zzzzz'
 
-/**
- * Not `default`: keep-balance would trash Keep's own copy of a block and rely on an object that its
- * owner may change.
- */
-export const DEFAULT_STORAGE_CLASS = 'keepgw'
-
-/** Returns the mount of a volume that is only read. */
-export function makeMount(volume: Volume, { clusterId, storageClasses }: MountOptions): Mount {
-  return {
-    uuid: mountUuid(clusterId, volume.deviceId),
-    volume,
-    storageClasses,
-    replication: 1,
-    allowWrite: false,
-    allowTrash: false,
-  }
+/** Returns the mount of a volume; `clusterId` is the cluster's five letters or digits. */
+export function makeMount(volume: Volume, clusterId: string): Mount {
+  const { storageClasses, replication, allowWrite, allowTrash } = volume
+  const uuid = mountUuid(clusterId, volume.deviceId)
+  return { uuid, volume, storageClasses, replication, allowWrite, allowTrash }
 }
 
 /**
@@ -48,8 +31,16 @@ export function makeMount(volume: Volume, { clusterId, storageClasses }: MountOp
  * device shows up under two.
  */
 export function mountUuid(clusterId: string, deviceId: string): string {
-  const digest = createHash('md5').update(deviceId).digest('hex')
-  return `${clusterId}-nyw5e-${digest.slice(0, 15)}`
+  return `${clusterId}-nyw5e-${deviceDigest(deviceId)}`
+}
+
+/** True if a mount's UUID is that of the volume, whatever the cluster. */
+export function isMountOf(uuid: string, { deviceId }: Volume): boolean {
+  return uuid.slice(-15) === deviceDigest(deviceId)
+}
+
+function deviceDigest(deviceId: string): string {
+  return createHash('md5').update(deviceId).digest('hex').slice(0, 15)
 }
 
 /** Throws UsageError where two mounts are of one device: its blocks would be listed twice. */

@@ -13,7 +13,9 @@ import { MeteredVolume } from './metered-volume.ts'
 import { Metrics } from './metrics.ts'
 import { assertDistinct, type Mount } from './mounts.ts'
 import type { HeadMode, ServerTokens, Service } from './service.ts'
+import { Touches } from './touch.ts'
 import { answerUnparsed, type ParserError } from './unparsed.ts'
+import { type WriteOptions, Writes } from './writes.ts'
 
 export interface ServeOptions {
   mounts: readonly Mount[]
@@ -24,6 +26,8 @@ export interface ServeOptions {
   tokens?: ServerTokens
   /** What locators are signed with; without it everybody may read what he knows the hash of. */
   signing?: SigningKey | undefined
+  /** For volumes that take blocks. */
+  writing?: Partial<WriteOptions>
   head?: HeadMode
   /** Requests that are answered at once, but for health and metrics; 0, the default, is no limit. */
   maxRequests?: number | undefined
@@ -45,15 +49,21 @@ export interface RunningServer {
   close(): Promise<void>
 }
 
+/** Memory for 512 MiB of blocks; and Arvados' own BlobTrashLifetime. */
+const WRITING: WriteOptions = { buffers: 8, trashLifetime: 1_209_600 }
+
 /** Returns the server once it listens. The volumes stay the caller's. Throws KeepgwError. */
 export async function startServer(options: ServeOptions): Promise<RunningServer> {
   assertDistinct(options.mounts)
-  const server = createHttpServer(makeService(options), options.tls)
+  const service = makeService(options)
+  const server = createHttpServer(service, options.tls)
   await listen(server, options.listen)
   const { port } = server.address() as AddressInfo
   return {
     address: formatListen({ host: options.listen.host, port }),
-    close: () => close(server),
+    async close() {
+      await Promise.all([close(server), service.writes?.close()])
+    },
   }
 }
 
@@ -70,7 +80,17 @@ function makeService(options: ServeOptions): Service {
     ({ volume }) => new MeteredVolume(volume, counters.ofVolume(volume.deviceId)),
   )
   const shared = { log, counters, limits, metrics, failures, idleLimit }
-  return { mounts, volumes, tokens, signing, head, ...shared }
+  // Not by the metered ones: those only read.
+  const writable = mounts.map(({ volume }) => volume)
+  const writes = Writes.of({
+    ...WRITING,
+    ...options.writing,
+    volumes: writable,
+    signing,
+    log,
+    idleLimit,
+  })
+  return { mounts, volumes, tokens, signing, head, writes, ...shared }
 }
 
 function createHttpServer(service: Service, tls: TlsFiles | undefined): Server {
@@ -81,7 +101,10 @@ function createHttpServer(service: Service, tls: TlsFiles | undefined): Server {
     answering.set(socket, (answering.get(socket) ?? 0) + change)
   }
   const server = tls === undefined ? createServer() : createTlsServer(tls)
+  const opened = tls === undefined ? 'connection' : 'secureConnection'
+  const touches = service.writes === undefined ? undefined : new Touches(server, opened)
   const onRequest = (...[req, res]: Parameters<typeof handle>) => {
+    Touches.restore(req)
     const { socket } = req
     count(socket, 1)
     res.once('close', () => {
@@ -92,7 +115,7 @@ function createHttpServer(service: Service, tls: TlsFiles | undefined): Server {
     handle(req, res)
   }
   server.on('request', onRequest)
-  // Nobody is told to go on and send a body: none is ever wanted.
+  // Who is told to go on and send a body is told so by the route that wants one.
   server.on('checkContinue', onRequest)
   server.on('clientError', (error: ParserError, socket: Socket) => {
     const isTls = error.code?.startsWith('ERR_SSL_')
@@ -103,7 +126,7 @@ function createHttpServer(service: Service, tls: TlsFiles | undefined): Server {
       (answering.get(socket) ?? 0) > 0
     ) {
       socket.destroy()
-    } else answerUnparsed(service, error, socket)
+    } else if (!touches?.take(error, socket)) answerUnparsed(service, error, socket)
   })
   return server
 }

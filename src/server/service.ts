@@ -7,6 +7,7 @@ import type { Counters } from './counters.ts'
 import type { Limit } from './limit.ts'
 import type { Metrics } from './metrics.ts'
 import type { Mount } from './mounts.ts'
+import type { Writes } from './writes.ts'
 
 /** The tokens that administrators' requests must carry; one that is not set opens nothing. */
 export interface ServerTokens {
@@ -29,6 +30,8 @@ export interface Service {
   signing: SigningKey | undefined
   head: HeadMode
   limits: { requests: Limit; blocks: Limit }
+  /** What writing needs; undefined for a service that is read-only. */
+  writes?: Writes | undefined
   log: Logger
   counters: Counters
   metrics: Metrics

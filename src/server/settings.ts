@@ -12,6 +12,8 @@ import { parseDuration } from '../cluster/duration.ts'
 import { serviceUuid } from '../cluster/register.ts'
 import { messageOf, UsageError } from '../errors.ts'
 import type { SigningKey } from '../keep/signature.ts'
+import { parseSeconds } from '../units.ts'
+import { splitDirectories } from '../volume/spec.ts'
 import {
   formatListen,
   isLoopbackOnly,
@@ -19,14 +21,16 @@ import {
   listenAddressOf,
   parseListen,
 } from './listen.ts'
-import { DEFAULT_CLUSTER_ID, DEFAULT_STORAGE_CLASS } from './mounts.ts'
+import { DEFAULT_CLUSTER_ID } from './mounts.ts'
 import type { LogFormat, LogLevel } from './request-log.ts'
 import type { TlsFiles } from './serve.ts'
 import type { HeadMode, ServerTokens } from './service.ts'
+import type { WriteOptions } from './writes.ts'
 
 /** Flags of `keepgw serve`, or the variables that stand for them. */
 export interface ServeFlags {
   volume?: string[] | undefined
+  volumes?: string | undefined
   listen?: string | undefined
   config?: string | undefined
   'cluster-id'?: string | undefined
@@ -39,6 +43,8 @@ export interface ServeFlags {
   'tls-key'?: string | undefined
   'log-level'?: string | undefined
   'log-format'?: string | undefined
+  'trash-lifetime': string
+  'write-buffers': number
   'idle-timeout': number
   head: string
 }
@@ -60,6 +66,7 @@ export interface ServeSettings {
   maxRequests: number
   /** 0 is no limit. */
   maxBlocks: number
+  writing: WriteOptions
   /** Milliseconds. */
   idleLimit: number
   log: { level: LogLevel; format: LogFormat }
@@ -69,7 +76,8 @@ export interface ServeSettings {
 export interface VolumeSetting {
   /** As `--volume` has it. */
   volume: string
-  storageClasses: string[]
+  /** Undefined where nobody has said: then each kind of volume has its own. */
+  storageClasses: string[] | undefined
 }
 
 const DEFAULT_LISTEN = '127.0.0.1:25107'
@@ -104,6 +112,10 @@ export async function serveSettings(
     head: flags.head as HeadMode,
     maxRequests: flags['max-concurrent-requests'] ?? cluster?.maxConcurrentRequests ?? 0,
     maxBlocks: flags['max-keep-blob-buffers'] ?? cluster?.maxKeepBlobBuffers ?? 0,
+    writing: {
+      buffers: flags['write-buffers'],
+      trashLifetime: Math.round(parseSeconds(flags['trash-lifetime'])),
+    },
     idleLimit: flags['idle-timeout'] * 1000,
     log: {
       level: (flags['log-level'] as LogLevel | undefined) ?? cluster?.logLevel ?? 'info',
@@ -233,7 +245,10 @@ function volumesOf(
     ({ accessViaHosts }) =>
       accessViaHosts.length === 0 || accessViaHosts.some(({ href }) => href === service?.url.href),
   )
-  const volumes = flags.volume?.map((volume) => ({ volume, storageClasses: [] as string[] })) ?? own
+  const directories = flags.volumes === undefined ? [] : splitDirectories(flags.volumes)
+  const named = [...(flags.volume ?? []), ...directories]
+  const isNamed = named.length > 0
+  const volumes = isNamed ? named.map((volume) => ({ volume, storageClasses: [] })) : own
   if (volumes.length === 0) {
     throw new UsageError('there is no volume to serve', {
       hint:
@@ -244,6 +259,6 @@ function volumesOf(
   }
   return volumes.map(({ volume, storageClasses }) => ({
     volume,
-    storageClasses: asked ?? (storageClasses.length > 0 ? storageClasses : [DEFAULT_STORAGE_CLASS]),
+    storageClasses: asked ?? (storageClasses.length > 0 ? storageClasses : undefined),
   }))
 }

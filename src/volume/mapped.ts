@@ -8,6 +8,11 @@ import { RemoteError, type RemoteSpec, type RemoteStore, type Sink } from '../re
 import type { BlockSource, IndexedBlock, Volume } from './volume.ts'
 
 export interface MappedVolumeParts {
+  /**
+   * By default not `default`: keep-balance would trash Keep's own copy of a block and rely on an
+   * object that its owner may change.
+   */
+  storageClasses?: readonly string[] | undefined
   mapping: MappingReader
   /** Where to note which trusted places were proven; nowhere if it is left out. */
   proofs?: ProofJournal
@@ -26,13 +31,14 @@ export class MappedVolume implements Volume {
   readonly allowTrash = false
   readonly replication = 1
   /** Never `default` unasked: keep-balance would trash Keep's own copies and rely on this one. */
-  readonly storageClasses = ['keepgw']
+  readonly storageClasses: readonly string[]
   readonly #parts: MappedVolumeParts
   readonly #opened: RemoteStore[] = []
   #ifMatch: boolean
 
   constructor(parts: MappedVolumeParts) {
     this.deviceId = deviceIdOf(parts.description.remote)
+    this.storageClasses = parts.storageClasses ?? ['keepgw']
     this.#parts = parts
     this.#ifMatch = parts.description.ifMatch
     this.#opened.push(parts.openRemote({ ifMatch: this.#ifMatch }))

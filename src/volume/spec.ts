@@ -47,6 +47,8 @@ export interface KeepSpec {
 export interface VolumeSettings {
   /** The cluster's system root token, for the index of other keep services. */
   systemRoot?: string | undefined
+  /** What its blocks belong to; each kind of volume has its own where nobody says. */
+  storageClasses?: readonly string[] | undefined
 }
 
 const EXAMPLES =
@@ -71,15 +73,13 @@ export function parseVolume(text: string): VolumeSpec {
   throw noVolume(text)
 }
 
-/** Returns what a `--volumes` value names: directories, with commas between. Throws UsageError. */
-export function parseDirectories(text: string): VolumeSpec[] {
-  return text.split(',').map((part) => {
-    if (!PATH.test(part)) {
-      throw new UsageError(`"${part}" in --volumes is no directory`, {
-        hint: 'Write /DIR,/DIR; other volumes, each with a --volume of its own',
-      })
-    }
-    return parseVolume(part)
+/** Returns the directories that a `--volumes` value names, with commas between. Throws UsageError. */
+export function splitDirectories(text: string): string[] {
+  const parts = text.split(',')
+  const stray = parts.find((part) => !PATH.test(part))
+  if (stray === undefined) return parts
+  throw new UsageError(`"${stray}" in --volumes is no directory`, {
+    hint: 'Write /DIR,/DIR; other volumes, each with a --volume of its own',
   })
 }
 
@@ -89,12 +89,12 @@ export function parseDirectories(text: string): VolumeSpec[] {
  * where a directory cannot.
  */
 export async function openVolume(spec: VolumeSpec, settings: VolumeSettings = {}): Promise<Volume> {
-  if (spec.kind === 'unix') return UnixVolume.open(spec.root, spec)
+  if (spec.kind === 'unix') return UnixVolume.open(spec.root, { ...spec, ...settings })
   if (spec.kind === 'keep') return new KeepVolume({ ...spec, ...settings })
-  return openMapped(spec)
+  return openMapped(spec, settings)
 }
 
-async function openMapped(spec: MappedSpec): Promise<Volume> {
+async function openMapped(spec: MappedSpec, settings: VolumeSettings): Promise<Volume> {
   const { mappings, profile, credentialsFile } = spec
   const description = await readDescription(mappings)
   if (!isOf(description.remote, spec.remote)) {
@@ -109,6 +109,7 @@ async function openMapped(spec: MappedSpec): Promise<Volume> {
     ...(credentialsFile === undefined ? {} : { credentialsFile }),
   }
   return new MappedVolume({
+    storageClasses: settings.storageClasses,
     mapping: new MappingTree(mappings),
     proofs: new ProofJournal(mappings),
     description,

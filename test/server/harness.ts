@@ -33,8 +33,7 @@ export class Harness {
     t: TestContext,
     { volumes = [], ...options }: Partial<ServeOptions> & { volumes?: readonly Volume[] },
   ): Promise<Harness> {
-    const classes = { clusterId: 'zzzzz', storageClasses: ['keepgw'] }
-    const mounts = volumes.map((volume) => makeMount(volume, classes))
+    const mounts = volumes.map((volume) => makeMount(volume, 'zzzzz'))
     const lines = new EventEmitter()
     const log = createLog({ write: (text: string) => void lines.emit('line', JSON.parse(text)) })
     const listen = { host: '127.0.0.1', port: 0 }

@@ -19,7 +19,9 @@ async function settings(
   env: NodeJS.ProcessEnv = {},
 ) {
   await writeFile(config, cluster === '' ? '' : `Clusters: {xyzzy: {${cluster}}}`)
-  const defaults = { 'insecure-unsigned': false, 'idle-timeout': 30, head: 'if-match' }
+  const writing = { 'trash-lifetime': '14d', 'write-buffers': 8 }
+  const reading = { 'idle-timeout': 30, head: 'if-match' }
+  const defaults = { 'insecure-unsigned': false, ...reading, ...writing }
   return serveSettings({ config, volume, ...defaults, ...flags }, env)
 }
 
@@ -32,7 +34,7 @@ describe('settings', () => {
     const found = await settings('')
     assert.deepEqual(found.listen, { host: '127.0.0.1', port: 25_107 })
     assert.deepEqual([found.signing, found.clusterId], [undefined, 'zzzzz'])
-    assert.deepEqual(found.volumes, [{ volume: volume[0], storageClasses: ['keepgw'] }])
+    assert.deepEqual(found.volumes, [{ volume: volume[0], storageClasses: undefined }])
     assert.deepEqual([found.maxRequests, found.maxBlocks], [0, 0])
   })
 
@@ -97,7 +99,7 @@ describe('settings', () => {
     const env = { ARVADOS_SERVICE_INTERNAL_URL: 'http://127.0.0.1:1001/' }
     const cluster = `${KEY}, ${URLS}, ${volumes}`
     const found = await settings(cluster, { volume: undefined }, env)
-    assert.deepEqual(found.volumes, [{ volume: 's3:/m:own', storageClasses: ['keepgw'] }])
+    assert.deepEqual(found.volumes, [{ volume: 's3:/m:own', storageClasses: undefined }])
     const flags = { volume: undefined, 'storage-class': ['a', 'b'] }
     assert.deepEqual((await settings(cluster, flags, env)).volumes[0]?.storageClasses, ['a', 'b'])
     await assert.rejects(settings(KEY, { volume: undefined }), /there is no volume/)

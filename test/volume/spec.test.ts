@@ -6,7 +6,7 @@ import { after, test } from 'node:test'
 import fc from 'fast-check'
 import { KeepgwError, UsageError } from '../../src/errors.ts'
 import { writeDescription } from '../../src/mapping/description.ts'
-import { openVolume, parseDirectories, parseVolume } from '../../src/volume/spec.ts'
+import { openVolume, parseVolume, splitDirectories } from '../../src/volume/spec.ts'
 
 const scratch = await mkdtemp(join(tmpdir(), 'keepgw-spec-'))
 after(() => rm(scratch, { recursive: true }))
@@ -38,12 +38,12 @@ test('directories of a keepstore', () => {
   const both = { ...unix, serialize: true, readOnly: true }
   assert.deepEqual(parseVolume('unix:readonly:serialize:/data/keep'), both)
   assert.deepEqual(parseVolume('./keep'), { ...unix, root: join(process.cwd(), 'keep') })
-  assert.deepEqual(parseDirectories('/tmp/1,/tmp/2'), [
+  assert.deepEqual(splitDirectories('/tmp/1,/tmp/2').map(parseVolume), [
     { ...unix, root: '/tmp/1' },
     { ...unix, root: '/tmp/2' },
   ])
   for (const text of ['', '/tmp/1,', 's3:/m:b,/tmp/2', 'tmp']) {
-    assert.throws(() => parseDirectories(text), UsageError, text)
+    assert.throws(() => splitDirectories(text), UsageError, text)
   }
 })
 

@@ -22,6 +22,8 @@ export interface KeepOptions {
   readOnly?: boolean | undefined
   /** Asked for by the services' indexes. */
   systemRoot?: string | undefined
+  /** Not `default` by default: the services behind show their blocks to keep-balance themselves. */
+  storageClasses?: readonly string[] | undefined
 }
 
 /** Safe for concurrent use. Readers' and writers' tokens are passed on, and never kept. */
@@ -31,12 +33,13 @@ export class KeepVolume implements WritableVolume {
   readonly allowWrite: true
   readonly allowTrash = false
   readonly replication = 1
-  /** Not `default`: the services behind show their blocks to keep-balance themselves. */
-  readonly storageClasses = ['keepgw']
+  readonly storageClasses: readonly string[]
   readonly #clients: readonly KeepClient[]
   readonly #systemRoot: string | undefined
 
-  constructor({ services, readOnly = false, systemRoot }: KeepOptions) {
+  constructor(options: KeepOptions) {
+    const { services, readOnly = false, systemRoot, storageClasses = ['keepgw'] } = options
+    this.storageClasses = storageClasses
     this.deviceId = `keepgw:${services.join(',')}`
     this.allowWrite = !readOnly as true
     this.#clients = services.map((url) => new KeepClient(url))

@@ -31,6 +31,8 @@ export interface UnixOptions {
   /** Let one reader or writer at a time at the disk: keepstore's Serialize. */
   serialize?: boolean | undefined
   readOnly?: boolean | undefined
+  /** As a keepstore's by default. */
+  storageClasses?: readonly string[] | undefined
 }
 
 /** Safe for concurrent use, also by other processes, keepstores among them. */
@@ -40,7 +42,7 @@ export class UnixVolume implements TrashVolume {
   readonly allowWrite: true
   readonly allowTrash: true
   readonly replication = 1
-  readonly storageClasses = ['default']
+  readonly storageClasses: readonly string[]
   readonly #root: Root
   readonly #disk: Pick<Mutex, 'run'>
   readonly #chunk: number
@@ -51,7 +53,9 @@ export class UnixVolume implements TrashVolume {
     return new UnixVolume(await Root.open(dir), await deviceIdOf(dir), options)
   }
 
-  constructor(root: Root, deviceId: string, { serialize = false, readOnly = false }: UnixOptions) {
+  constructor(root: Root, deviceId: string, options: UnixOptions) {
+    const { serialize = false, readOnly = false, storageClasses = ['default'] } = options
+    this.storageClasses = storageClasses
     this.#root = root
     this.deviceId = deviceId
     this.allowWrite = !readOnly as true

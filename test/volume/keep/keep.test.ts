@@ -1,0 +1,211 @@
+import assert from 'node:assert/strict'
+import { createHash } from 'node:crypto'
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { createServer, type RequestListener } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { Readable } from 'node:stream'
+import { after, describe, type TestContext, test } from 'node:test'
+import { makeMount } from '../../../src/server/mounts.ts'
+import { createLog } from '../../../src/server/request-log.ts'
+import { startServer } from '../../../src/server/serve.ts'
+import { readIndex } from '../../../src/volume/keep/index-lines.ts'
+import { KeepVolume } from '../../../src/volume/keep/keep.ts'
+import { rendezvous } from '../../../src/volume/keep/rendezvous.ts'
+import { UnixVolume } from '../../../src/volume/unix/unix.ts'
+import { VolumeFull } from '../../../src/volume/volume.ts'
+import { readFrom, type VolumeFixture, volumeSuite } from '../../suites/volume.ts'
+import { makeBlock } from '../fakes.ts'
+
+const scratch = await mkdtemp(join(tmpdir(), 'keepgw-keep-'))
+after(() => rm(scratch, { recursive: true }))
+
+const signal = new AbortController().signal
+const WANTED = { replicas: 1, classes: [] }
+const { data, hash } = makeBlock(100_000)
+
+/** A keep service of our own, over a directory. */
+async function startService(root: string) {
+  const volume = await UnixVolume.open(root)
+  const log = createLog({ write() {} })
+  const listen = { host: '127.0.0.1', port: 0 }
+  const server = await startServer({
+    mounts: [makeMount(volume, 'zzzzz')],
+    listen,
+    log,
+    tokens: { systemRoot: 'root-token' },
+  })
+  return { url: `http://${server.address}`, close: () => server.close() }
+}
+
+for (const count of [1, 3]) {
+  volumeSuite(`keep volume of ${count}`, async (): Promise<VolumeFixture> => {
+    const roots: string[] = []
+    for (let at = 0; at < count; at++) roots.push(await mkdtemp(join(scratch, 'root-')))
+    const services = await Promise.all(roots.map(startService))
+    const urls = services.map(({ url }) => url)
+    const volume = new KeepVolume({ services: urls, systemRoot: 'root-token' })
+    let isClosed = false
+    const close = async () => {
+      if (isClosed) return
+      isClosed = true
+      await Promise.all(services.map((service) => service.close()))
+    }
+    let next = 0
+    return {
+      volume,
+      async add(name, content) {
+        const dir = join(roots[next++ % count]!, name.slice(0, 3))
+        await mkdir(dir, { recursive: true })
+        await writeFile(join(dir, name), content)
+      },
+      cutOff: close,
+      async teardown() {
+        await volume.close()
+        await close()
+      },
+    }
+  })
+}
+
+/** A service that answers as it is told. */
+async function startFake(t: TestContext, answer: RequestListener): Promise<string> {
+  const server = createServer(answer)
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  t.after(() => {
+    server.closeAllConnections()
+    server.close()
+  })
+  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`
+}
+
+function open(t: TestContext, services: string[]): KeepVolume {
+  const volume = new KeepVolume({ services, systemRoot: 'root-token' })
+  t.after(() => volume.close())
+  return volume
+}
+
+const status = (code: number): RequestListener => {
+  return (req, res) => {
+    req.resume()
+    req.on('end', () => res.writeHead(code).end('as told\n'))
+  }
+}
+const good: RequestListener = (_req, res) => {
+  res.writeHead(200, { 'Content-Length': data.length }).end(data)
+}
+
+describe('a block in other keep services', () => {
+  test('is not there only if all of them say so', async (t) => {
+    const missing = await startFake(t, status(404))
+    const gone = open(t, [missing, await startFake(t, status(404))])
+    await assert.rejects(readFrom(gone, hash, data.length), { failure: 'not-found' })
+    for (const code of [401, 403, 429, 500, 503]) {
+      const volume = open(t, [missing, await startFake(t, status(code))])
+      const read = readFrom(volume, hash, data.length)
+      await assert.rejects(read, { failure: 'unreachable' }, String(code))
+    }
+    const reset = await startFake(t, (req) => req.socket.destroy())
+    const volume = open(t, [missing, reset])
+    await assert.rejects(readFrom(volume, hash, data.length), { failure: 'unreachable' })
+  })
+
+  test('comes from the next one where one fails, breaks off, or sends wrong data', async (t) => {
+    const breaking: RequestListener = (_req, res) => {
+      res.writeHead(200, { 'Content-Length': data.length })
+      res.write(data.subarray(0, 50_000), () => setImmediate(() => res.destroy()))
+    }
+    const wrong: RequestListener = (_req, res) => {
+      res.writeHead(200, { 'Content-Length': 5 }).end('wrong')
+    }
+    for (const bad of [status(503), status(404), breaking, wrong]) {
+      const volume = open(t, [await startFake(t, bad), await startFake(t, good)])
+      assert.ok((await readFrom(volume, hash, data.length)).equals(data))
+    }
+  })
+
+  test('is asked for with the token and the signature of who reads it', async (t) => {
+    const asked: unknown[] = []
+    const url = await startFake(t, (req, res) => {
+      asked.push([req.method, req.url, req.headers.authorization])
+      good(req, res)
+    })
+    const volume = open(t, [url])
+    const hint = `A${'0'.repeat(40)}@7fffffff`
+    const reader = { locator: `${hash}+${data.length}+${hint}`, token: 'the-token' }
+    for await (const source of volume.sources(hash, reader)) await source.read(0, () => {}, signal)
+    assert.deepEqual(asked, [['GET', `/${reader.locator}`, 'Bearer the-token']])
+  })
+
+  test('is written to as many services as copies are wanted, with the writer’s token', async (t) => {
+    const asked: string[] = []
+    const services: string[] = []
+    for (let number = 0; number < 3; number++) {
+      const url = await startFake(t, async (req, res) => {
+        let length = 0
+        for await (const chunk of req) length += chunk.length
+        assert.equal(length, data.length)
+        asked.push(
+          `${number} ${req.headers.authorization} ${req.headers['x-keep-storage-classes']}`,
+        )
+        res.setHeader('X-Keep-Replicas-Stored', '1')
+        res.setHeader('X-Keep-Storage-Classes-Confirmed', 'hot=1')
+        res.end(`${hash}+${data.length}+A${'0'.repeat(40)}@7fffffff\n`)
+      })
+      services.push(url)
+    }
+    const volume = open(t, services)
+    const wanted = { replicas: 2, classes: ['hot'], token: 'the-token' }
+    const stored = await volume.put({ hash, data }, wanted, signal)
+    assert.deepEqual(stored, { replicas: 2, classes: { hot: 2 } })
+    const order = rendezvous(hash, [0, 1, 2]).slice(0, 2)
+    assert.deepEqual(
+      asked,
+      order.map((number) => `${number} Bearer the-token hot`),
+    )
+  })
+
+  test('finds no room only if all are full', async (t) => {
+    const full = await startFake(t, status(507))
+    const put = (services: string[]) => open(t, services).put({ hash, data }, WANTED, signal)
+    await assert.rejects(put([full, await startFake(t, status(507))]), VolumeFull)
+    const some = await put([full, await startFake(t, status(503))]).catch((error) => error)
+    assert.equal(some.failure, 'unreachable')
+  })
+})
+
+test('services are asked in the order of the SDKs', () => {
+  const services = ['a', 'b', 'c', 'd', 'e']
+  const weight = (number: number) => {
+    const uuid = `00000-bi6l4-${String(number).padStart(15, '0')}`
+    return createHash('md5')
+      .update(hash + uuid.slice(-15))
+      .digest('hex')
+  }
+  const numbers = [0, 1, 2, 3, 4].sort((a, b) => (weight(a) > weight(b) ? -1 : 1))
+  assert.deepEqual(
+    rendezvous(hash, services),
+    numbers.map((number) => services[number]),
+  )
+})
+
+test('an index counts only if it is complete', async () => {
+  const all = async (...pieces: string[]) => {
+    return Array.fromAsync(readIndex(Readable.from(pieces.map((each) => Buffer.from(each)))))
+  }
+  const line = `${hash}+5 1700000000123456789\n`
+  const block = { hash, length: 5, mtimeNs: 1_700_000_000_123_456_789n }
+  assert.deepEqual(await all('\n'), [])
+  assert.deepEqual(await all(line, line.slice(0, 7), line.slice(7), '\n'), [block, block])
+  for (const bad of [
+    '',
+    line,
+    line.slice(0, -1),
+    `${line}\n${line}`,
+    'Forbidden\n',
+    `x${line}\n`,
+  ]) {
+    await assert.rejects(all(bad), { failure: 'unreachable' }, JSON.stringify(bad))
+  }
+})
