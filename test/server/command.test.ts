@@ -146,7 +146,10 @@ describe('keepgw serve', () => {
     const cases: [string[], number][] = [
       [[], 2],
       [[volume, '--listen=nowhere'], 2],
-      [['--volume=unix:/dir'], 2],
+      [['--volume=unix:dir'], 2],
+      [[`--volume=unix:${scratch}/nowhere`], 1],
+      [['--volumes=/tmp,tmp'], 2],
+      [[volume, '--trash-lifetime=soon'], 2],
       [[`--volume=file:${mappings}:/another`], 2],
       [[`--volume=file:${scratch}:${root}`], 1],
       [[volume, '--idle-timeout=0'], 2],
