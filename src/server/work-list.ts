@@ -6,6 +6,8 @@ export class WorkList<T> {
   readonly #concurrency: number
   readonly #stop = new AbortController()
   readonly #running = new Set<Promise<void>>()
+  /** Workers that will look at the list again; some of those running may have seen its end. */
+  #active = 0
   #items: readonly T[] = []
   #next = 0
 
@@ -24,7 +26,7 @@ export class WorkList<T> {
   replace(items: readonly T[]): void {
     this.#items = items
     this.#next = 0
-    while (this.#running.size < this.#concurrency && this.pending > 0) this.#start()
+    while (this.#active < this.#concurrency && this.pending > 0) this.#start()
   }
 
   /** Forgets the list, aborts what is under way, and returns when that has ended. */
@@ -35,6 +37,7 @@ export class WorkList<T> {
   }
 
   #start(): void {
+    this.#active += 1
     const worker = this.#workOn().finally(() => this.#running.delete(worker))
     this.#running.add(worker)
   }
@@ -44,6 +47,7 @@ export class WorkList<T> {
       const item = this.#items[this.#next++]!
       await this.#work(item, this.#stop.signal)
     }
+    this.#active -= 1
     // A finished list is not kept.
     if (this.pending === 0) this.#items = []
     this.#next = Math.min(this.#next, this.#items.length)

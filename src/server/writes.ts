@@ -74,6 +74,8 @@ export class Writes {
     this.trashList = new WorkList(TRASHED_AT_ONCE, (item) => this.#trash(item))
     this.pullList = new WorkList(PULLED_AT_ONCE, (item, signal) => this.#pull(item, signal))
     this.#timer = setInterval(() => this.emptyTrash(), EMPTYING).unref()
+    // A service that is restarted every night would never come to it.
+    void this.emptyTrash()
   }
 
   /** Returns the volumes in the order in which the next block is to be offered to them. */
