@@ -148,6 +148,15 @@ export abstract class KeepgwCommand extends Command {
     else if (text !== undefined) process.stdout.write(`${text}\n`)
   }
 
+  /** Prints a text as it comes; ends early where nobody takes it. */
+  protected async write(text: AsyncIterable<Uint8Array>): Promise<void> {
+    for await (const chunk of text) {
+      const error = await new Promise((resolve) => process.stdout.write(chunk, resolve))
+      // main.ts says what is to be said of it.
+      if (error instanceof Error) return
+    }
+  }
+
   /** Prints a warning to stderr. */
   protected warning(text: string): void {
     process.stderr.write(`keepgw: ${text}\n`)

@@ -1,10 +1,11 @@
 /** Where things are, unless a flag says otherwise. */
 import { existsSync, readdirSync } from 'node:fs'
 import { homedir } from 'node:os'
-import { join, resolve } from 'node:path'
+import { dirname, join, relative, resolve } from 'node:path'
 import { UsageError } from './errors.ts'
-import { stateDir } from './mapping/description.ts'
+import { readDescription, stateDir } from './mapping/description.ts'
 import type { RemoteSpec } from './remote/remote.ts'
+import { formatSpec, parseBucket } from './remote/spec.ts'
 
 /**
  * Returns the directory of a remote's mapping tree: the flag's; else a directory named for the
@@ -12,6 +13,52 @@ import type { RemoteSpec } from './remote/remote.ts'
  */
 export function mappingsDir(spec: RemoteSpec, flag?: string): string {
   return flag === undefined ? resolve(mappingsHome(), mappingName(spec)) : resolve(flag)
+}
+
+/** A mapping, and a part of it. */
+export interface MappingPart {
+  dir: string
+  /** What the keys of the part start with. */
+  prefix: string
+}
+
+/**
+ * Returns the mapping, and the part of it, that `BUCKET[/PREFIX]`, `s3://BUCKET[/PREFIX]` or a
+ * directory names: of a directory its own mapping, or that of the nearest one around it. Throws
+ * UsageError where the mapping is of another remote, and MappingUnreachable.
+ */
+export async function mappingPart(text: string, flag?: string): Promise<MappingPart> {
+  const isBare = /^[^/:.][^/:]*\//.test(text)
+  const spec = parseBucket(isBare ? `s3://${text}` : text)
+  const isNamed = flag !== undefined || spec.kind === 's3'
+  const dir = isNamed ? mappingsDir(spec, flag) : nearestMapping(spec.root)
+  const { remote } = await readDescription(dir)
+  const prefix = prefixIn(remote, spec)
+  if (prefix !== undefined) return { dir, prefix }
+  throw new UsageError(
+    `the mapping ${dir} is of ${formatSpec(remote)}, which does not hold ${formatSpec(spec)}`,
+    { hint: 'Name another one with --mappings DIR' },
+  )
+}
+
+/** Returns the prefix of a part's keys in the whole; undefined where it is none of its parts. */
+function prefixIn(whole: RemoteSpec, part: RemoteSpec): string | undefined {
+  if (whole.kind === 's3') {
+    const isPart = part.kind === 's3' && part.bucket === whole.bucket
+    return isPart ? (part.prefix ?? '') : undefined
+  }
+  if (part.kind === 's3') return undefined
+  const below = relative(whole.root, part.root)
+  if (below === '..' || below.startsWith('../')) return undefined
+  return below === '' ? '' : `${below}/`
+}
+
+function nearestMapping(root: string): string {
+  for (let around = root; ; around = dirname(around)) {
+    const dir = mappingsDir({ kind: 'directory', root: around })
+    if (existsSync(stateDir(dir))) return dir
+    if (around === dirname(around)) return mappingsDir({ kind: 'directory', root })
+  }
 }
 
 /** Returns the mapping trees with a block in them, in the place where they are by default. */

@@ -80,8 +80,9 @@ class IndexRun {
       this.#heap.end()
       counts.requests = await this.#remote.close()
       const ended = new Date().toISOString()
-      const { unreadable } = counts
-      await catalog.reportRun({ started, ended, outcome, unreadable, ...limit }).catch(() => {})
+      const { unreadable, archived } = counts
+      const report = { started, ended, outcome, unreadable, archived, ...limit }
+      await catalog.reportRun(report).catch(() => {})
     }
     return { ...counts, ...limit }
   }

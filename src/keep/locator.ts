@@ -1,5 +1,5 @@
 /** Locators, the names that Keep clients ask for: `HASH+SIZE(+HINT)*`. Pure text. */
-import { KeepgwError } from '../errors.ts'
+import { ExitCode, KeepgwError } from '../errors.ts'
 
 export interface Locator {
   /** The block's MD5: 32 lowercase hex digits. */
@@ -46,4 +46,22 @@ function checkHint(hint: string): void {
   if (hint.startsWith('R')) {
     throw new BadLocator('bad locator: signed by a remote cluster, and not served here')
   }
+}
+
+const CLUSTER = /^[a-z0-9]{5}$/
+const SERVICE = /^[a-z0-9]{5}-bi6l4-[a-z0-9]{15}$/
+
+/**
+ * Returns the hint that leads clients to a keep service, named by its UUID, or to the proxy of a
+ * cluster, named by its five characters. Throws BadLocator for a name that clients would pass over.
+ */
+export function serviceHint(name: string): string {
+  if (CLUSTER.test(name) || SERVICE.test(name)) return `+K@${name}`
+  const isTooLong = /^[a-z0-9]{5}-bi6l4-[0-9a-f]{16}$/.test(name)
+  throw new BadLocator(`"${name}" is no UUID of a keep service that clients can resolve`, {
+    exitCode: ExitCode.usage,
+    hint: isTooLong
+      ? 'Its last part has 16 characters: give the service a Rendezvous of 15 in the cluster’s config'
+      : 'Write it like zzzzz-bi6l4-0123456789abcde, or a cluster’s five characters',
+  })
 }

@@ -9,7 +9,7 @@
 import { existsSync, mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { setImmediate } from 'node:timers/promises'
-import { type Database, open, type RootDatabase } from 'lmdb'
+import { type Database, open, type RootDatabase, type Transaction } from 'lmdb'
 import { ExitCode, KeepgwError, messageOf } from '../errors.ts'
 import { keyFromBytes, keyToBytes } from '../remote/key.ts'
 import { refuseBadFile, refuseFullDisk, refuseNetworkFileSystem } from './catalog-disk.ts'
@@ -45,6 +45,8 @@ export interface RunReport {
   outcome: 'complete' | 'incomplete' | 'interrupted' | 'failed'
   /** Objects that could not be read. */
   unreadable: number
+  /** Objects that were passed by, as they are archived. Older reports lack it. */
+  archived?: number
   /** The limit that ended it early. */
   incomplete?: RunLimit
 }
@@ -200,6 +202,19 @@ export class Catalog {
     }
   }
 
+  /**
+   * Returns the catalog as it is now, whatever is written to it meanwhile. Close it soon, and before
+   * the catalog: until then the file cannot use the room of what is replaced.
+   */
+  snapshot(): CatalogSnapshot {
+    const transaction = this.#root.useReadTransaction()
+    const stored = (key: string): unknown => this.#meta.get(key, { transaction })
+    return new CatalogSnapshot(this.#objects, transaction, {
+      trusted: (stored('stats') as Partial<CatalogStats> | undefined)?.trusted ?? 0,
+      lastRun: stored('lastRun') as RunReport | undefined,
+    })
+  }
+
   /** Yields every `step`th key that starts with `prefix`. Steps over the others without reading them. */
   *keysAtSteps(prefix: string, step: number): Iterable<string> {
     const end = afterPrefix(keyToBytes(prefix))
@@ -348,6 +363,51 @@ export class Catalog {
       hint: 'Nothing of the batch was written; let the other run finish, then run again',
       exitCode: ExitCode.locked,
     })
+  }
+}
+
+/** A catalog as it was at one moment. */
+export class CatalogSnapshot {
+  readonly #objects: Bytes
+  readonly #transaction: Transaction
+  /** Segments whose hash is only trusted. */
+  readonly trusted: number
+  readonly lastRun: RunReport | undefined
+
+  constructor(
+    objects: Bytes,
+    transaction: Transaction,
+    { trusted, lastRun }: { trusted: number; lastRun: RunReport | undefined },
+  ) {
+    this.#objects = objects
+    this.#transaction = transaction
+    this.trusted = trusted
+    this.lastRun = lastRun
+  }
+
+  /**
+   * Yields the objects whose keys start with `prefix`, in order of the keys' bytes; from `from` on
+   * where it is given. They are read as they are asked for: to stop early costs nothing.
+   */
+  *entries(prefix: string, from = prefix): Iterable<CatalogEntry> {
+    const start = keyToBytes(from)
+    if (start.length > MAX_KEY) return
+    const end = afterPrefix(keyToBytes(prefix))
+    const range = { start, transaction: this.#transaction, ...(end === undefined ? {} : { end }) }
+    for (const { key, value } of this.#objects.getRange(range)) {
+      yield new CatalogEntry(keyFromBytes(key), value)
+    }
+  }
+
+  /** Returns what there is of an object, if anything. */
+  entry(key: string): CatalogEntry | undefined {
+    if (!fitsCatalog(key)) return undefined
+    const bytes = this.#objects.get(keyToBytes(key), { transaction: this.#transaction })
+    return bytes === undefined ? undefined : new CatalogEntry(key, bytes)
+  }
+
+  close(): void {
+    this.#transaction.done()
   }
 }
 

@@ -1,0 +1,123 @@
+/**
+ * The Arvados Python SDK: the client whose word on manifests and blocks counts. It is fetched once from
+ * PyPI, with all that it needs, and run as a process of its own.
+ */
+import { execFile, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync } from 'node:fs'
+import { mkdir, mkdtemp, rename, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
+
+const VERSION = '3.2.1'
+const CACHE = fileURLToPath(new URL(`../../.cache/arvados-sdk-${VERSION}/`, import.meta.url))
+const SCRIPT = fileURLToPath(new URL('arvados_sdk.py', import.meta.url))
+
+/** A keep service, as the API server lists it. */
+export interface KeepService {
+  uuid: string
+  service_host: string
+  service_port: number
+  service_ssl_flag: boolean
+  service_type: string
+  read_only: boolean
+}
+
+/** What the SDK makes of a manifest. */
+export interface Normalized {
+  text: string
+  portableDataHash: string
+  /** By `./PATH`. Segments are of locators, each from an offset on, some bytes. */
+  files: Record<string, [locator: string, offset: number, size: number][]>
+}
+
+/** A running SDK. Calls may be made at once, and are answered in turn; each rejects with the SDK's error. */
+export interface ArvadosSdk extends AsyncDisposable {
+  normalize(manifest: string): Promise<Normalized>
+  /** Reads every file of a manifest from the services. */
+  read(
+    manifest: string,
+    services: KeepService[],
+    token?: string,
+  ): Promise<{ files: Record<string, [md5: string, size: number]> }>
+  get(locator: string, services: KeepService[], token?: string): Promise<{ md5: string; size: number }>
+  head(locator: string, services: KeepService[], token?: string): Promise<{ found: boolean }>
+}
+
+const run = promisify(execFile)
+
+/**
+ * Returns why the SDK cannot be had, for tests to skip with, or false where it can. Throws under
+ * CI=true, where tests must not be left out.
+ */
+export async function lacksArvadosSdk(): Promise<string | false> {
+  try {
+    await fetchArvadosSdk()
+    return false
+  } catch (error) {
+    const bar = '*'.repeat(80)
+    console.error(
+      `\n${bar}\n*** NO ARVADOS SDK. The tests that need it are LEFT OUT: whether real clients can\n*** read what keepgw serves and writes is not known.\n***\n${(error as Error).message.trim().replace(/^/gm, '***   ')}\n***\n*** It is fetched with pip: install python3 (3.10 or newer) with pip, and let it reach PyPI.\n${bar}`,
+    )
+    if (process.env.CI === 'true') throw error
+    return 'needs the Arvados Python SDK; see the notice'
+  }
+}
+
+/** Returns the directory of its modules. Safe to call from several processes at once. */
+async function fetchArvadosSdk(): Promise<string> {
+  if (existsSync(CACHE)) return CACHE
+  console.error(`Fetching the Arvados Python SDK ${VERSION} for the tests, once`)
+  await mkdir(join(CACHE, '..'), { recursive: true })
+  const work = await mkdtemp(join(CACHE, '..', 'arvados-sdk-'))
+  const install = ['-m', 'pip', 'install', '--quiet', '--only-binary=:all:', '--target', work]
+  try {
+    await run('python3', [...install, `arvados-python-client==${VERSION}`])
+    await run('python3', ['-c', 'import arvados.collection'], { env: environment(work) })
+    // The directory appears whole or not at all; another process may have been quicker.
+    await rename(work, CACHE).catch((error) => {
+      if (!existsSync(CACHE)) throw error
+    })
+    return CACHE
+  } finally {
+    await rm(work, { recursive: true, force: true })
+  }
+}
+
+/** Nothing of the user's settings or tokens reaches it. */
+function environment(modules: string): NodeJS.ProcessEnv {
+  return { PATH: process.env.PATH, PYTHONPATH: modules, HOME: '/nonexistent', PYTHONUTF8: '1' }
+}
+
+/** Starts the SDK, which lacksArvadosSdk() has found to be there. */
+export async function startArvadosSdk(): Promise<ArvadosSdk> {
+  const env = environment(await fetchArvadosSdk())
+  const child = spawn('python3', [SCRIPT], { env, stdio: ['pipe', 'pipe', 'inherit'] })
+  const ended = once(child, 'exit')
+  const answers = createInterface(child.stdout)[Symbol.asyncIterator]()
+  let last: Promise<unknown> = Promise.resolve()
+  const call = <Answer>(method: string, request: object): Promise<Answer> => {
+    const answer = last.then(async () => {
+      child.stdin.write(`${JSON.stringify({ method, ...request })}\n`)
+      const { value, done } = await answers.next()
+      if (done) throw new Error(`the Arvados SDK has ended: ${await ended}`)
+      const { error, ...rest } = JSON.parse(value)
+      if (error !== undefined) throw new Error(error)
+      return rest as Answer
+    })
+    last = answer.catch(() => {})
+    return answer
+  }
+  return {
+    normalize: (manifest) => call('normalize', { manifest }),
+    read: (manifest, services, token) => call('read', { manifest, services, token }),
+    get: (locator, services, token) => call('get', { locator, services, token }),
+    head: (locator, services, token) => call('head', { locator, services, token }),
+    async [Symbol.asyncDispose]() {
+      child.stdin.end()
+      await ended
+    },
+  }
+}

@@ -1,0 +1,105 @@
+"""Answers requests, a JSON object a line, by the Arvados Python SDK. See arvados-sdk.ts."""
+
+import hashlib
+import json
+import sys
+
+import arvados.arvfile
+import arvados.collection
+import arvados.errors
+import arvados.keep
+
+
+class Api:
+    """What the SDK asks of its API client where it only reads blocks and given manifests."""
+
+    _rootDesc = {}
+    insecure = False
+    request_id = "req-keepgw-test"
+
+    def __init__(self, services=(), token="none"):
+        self.api_token = token
+        self._services = list(services)
+
+    def config(self):
+        return {"StorageClasses": {"default": {"Default": True}}}
+
+    def keep_services(self):
+        return self
+
+    def accessible(self):
+        return self
+
+    def execute(self, num_retries=0):
+        return {"items": self._services, "items_available": len(self._services)}
+
+
+def files_of(collection, path="."):
+    for name in collection:
+        item = collection[name]
+        below = path + "/" + name
+        if isinstance(item, arvados.arvfile.ArvadosFile):
+            yield below, item
+        else:
+            yield from files_of(item, below)
+
+
+def keep_client(request):
+    api = Api(request["services"], request.get("token", "none"))
+    return arvados.keep.KeepClient(api_client=api, timeout=(2, 300, 1), num_retries=0, block_cache=cache())
+
+
+def cache():
+    """A cache of this request's own, in memory: a hit would prove nothing."""
+    return arvados.keep.KeepBlockCache(cache_max=256 << 20)
+
+
+def reader(request, keep=None):
+    api = Api()
+    keep = keep or arvados.keep.KeepClient(api_client=api, block_cache=cache())
+    return arvados.collection.CollectionReader(request["manifest"], api_client=api, keep_client=keep)
+
+
+def normalize(request):
+    collection = reader(request)
+    return {
+        "text": collection.manifest_text(normalize=True),
+        "portableDataHash": collection.portable_data_hash(),
+        "files": {
+            path: [[s.locator, s.segment_offset, s.range_size] for s in item.segments()]
+            for path, item in files_of(collection)
+        },
+    }
+
+
+def read(request):
+    collection = reader(request, keep_client(request))
+    found = {}
+    for path, _ in files_of(collection):
+        digest, size = hashlib.md5(), 0
+        with collection.open(path, "rb") as file:
+            while data := file.read(1 << 20):
+                digest.update(data)
+                size += len(data)
+        found[path] = [digest.hexdigest(), size]
+    return {"files": found}
+
+
+def get(request):
+    data = keep_client(request).get(request["locator"])
+    return {"md5": hashlib.md5(data).hexdigest(), "size": len(data)}
+
+
+def head(request):
+    return {"found": bool(keep_client(request).head(request["locator"]))}
+
+
+METHODS = {method.__name__: method for method in (normalize, read, get, head)}
+
+for line in sys.stdin:
+    asked = json.loads(line)
+    try:
+        answer = METHODS[asked["method"]](asked)
+    except Exception as error:
+        answer = {"error": f"{type(error).__name__}: {error}"}
+    print(json.dumps(answer), flush=True)
