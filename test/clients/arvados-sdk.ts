@@ -42,7 +42,11 @@ export interface ArvadosSdk extends AsyncDisposable {
     services: KeepService[],
     token?: string,
   ): Promise<{ files: Record<string, [md5: string, size: number]> }>
-  get(locator: string, services: KeepService[], token?: string): Promise<{ md5: string; size: number }>
+  get(
+    locator: string,
+    services: KeepService[],
+    token?: string,
+  ): Promise<{ md5: string; size: number }>
   head(locator: string, services: KeepService[], token?: string): Promise<{ found: boolean }>
 }
 
