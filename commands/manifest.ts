@@ -49,14 +49,12 @@ Exit codes: 0 all done, 1 failed, 2 usage, 3 done, but some objects were left ou
     }),
     split: Flags.boolean({
       default: false,
-      dependsOn: ['output'],
       exclusive: ['strip-prefix'],
       description:
         'write a manifest for each directory directly below, with the names in it; and one for the files beside them',
     }),
     output: Flags.string({
       helpValue: 'DIR',
-      dependsOn: ['split'],
       description:
         'with --split: the directory to write NAME.manifest to for each; "manifest" has the other files',
     }),
@@ -66,6 +64,11 @@ Exit codes: 0 all done, 1 failed, 2 usage, 3 done, but some objects were left ou
   override async run(): Promise<void> {
     const { args, flags } = await this.parse(Manifest)
     this.useJson(flags.json)
+    if (flags.split !== (flags.output !== undefined)) {
+      throw new UsageError('--split and --output go together', {
+        hint: 'Write: --split --output DIR',
+      })
+    }
     if (flags.json && !flags.split && !flags['portable-data-hash']) {
       throw new UsageError('a manifest cannot be printed as JSON', {
         hint: 'Leave --json out, or say --portable-data-hash or --split',

@@ -44,7 +44,12 @@ interface Survey {
   isFolder: boolean
   /** Names of files that are names of directories, too. */
   taken: Set<string>
+  /** The files themselves, where they are few. */
+  held: ManifestFile[] | undefined
 }
+
+/** Files and blocks of a directory that are held rather than read again. */
+const HELD = 10_000
 
 const TAKEN = 'a directory of the same name has files, and a collection cannot have both'
 
@@ -110,7 +115,7 @@ export class ManifestWriter {
 
   /** Looks at what lies directly in a directory, and names what must be left out. */
   *#survey(directory: string): Generator<string, Survey> {
-    const survey: Survey = { files: 0, blocks: 0, isFolder: false, taken: new Set() }
+    const survey: Survey = { files: 0, blocks: 0, isFolder: false, taken: new Set(), held: [] }
     /** Files whose names the last name starts with: one of a directory comes soon after. */
     const before: { key: string; name: string; record: CatalogRecord }[] = []
     for (const child of this.#tree.children(directory)) {
@@ -134,6 +139,8 @@ export class ManifestWriter {
         }
         this.#count(survey, record, 1)
         before.push({ key, name, record })
+        survey.held?.push({ name, blocks: blocksOf(record) })
+        if (survey.files + survey.blocks > HELD) survey.held = undefined
       }
     }
     return survey
@@ -146,7 +153,12 @@ export class ManifestWriter {
     this.counts.bytes += sign * size
   }
 
-  *#files(directory: string, { taken }: Survey): Iterable<ManifestFile> {
+  *#files(directory: string, survey: Survey): Iterable<ManifestFile> {
+    const { taken, held } = survey
+    if (held !== undefined) {
+      yield* held.filter(({ name }) => !taken.has(name))
+      return
+    }
     for (const child of this.#tree.children(directory)) {
       const { name, entry } = child
       if (entry === undefined || taken.has(name) || isFolder(directory, child)) continue
