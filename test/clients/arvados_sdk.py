@@ -46,7 +46,9 @@ def files_of(collection, path="."):
 
 def keep_client(request):
     api = Api(request["services"], request.get("token", "none"))
-    return arvados.keep.KeepClient(api_client=api, timeout=(2, 300, 1), num_retries=0, block_cache=cache())
+    return arvados.keep.KeepClient(
+        api_client=api, timeout=(2, 300, 1), num_retries=0, block_cache=cache()
+    )
 
 
 def cache():
@@ -57,7 +59,9 @@ def cache():
 def reader(request, keep=None):
     api = Api()
     keep = keep or arvados.keep.KeepClient(api_client=api, block_cache=cache())
-    return arvados.collection.CollectionReader(request["manifest"], api_client=api, keep_client=keep)
+    return arvados.collection.CollectionReader(
+        request["manifest"], api_client=api, keep_client=keep, num_retries=0
+    )
 
 
 def normalize(request):
