@@ -1,6 +1,5 @@
 /** What the tests of collections share: catalogs of made-up objects. */
 import { createHash } from 'node:crypto'
-import { Catalog } from '../../src/mapping/catalog.ts'
 import { type CatalogRecord, segmentCount, segmentRange } from '../../src/mapping/record.ts'
 import { keyToBytes } from '../../src/remote/key.ts'
 import type { TestMapping } from '../mapping/fixture.ts'
@@ -42,5 +41,3 @@ export async function fill({ catalog, lock }: TestMapping, objects: Objects): Pr
 export function byBytes(a: string, b: string): number {
   return Buffer.compare(keyToBytes(a), keyToBytes(b))
 }
-
-export { Catalog }

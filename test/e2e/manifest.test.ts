@@ -3,7 +3,7 @@
  * Arvados Python SDK.
  */
 import assert from 'node:assert/strict'
-import { createHash } from 'node:crypto'
+import { createHash, createHmac } from 'node:crypto'
 import { once } from 'node:events'
 import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
@@ -274,7 +274,6 @@ describe('keepgw manifest', () => {
     assert.equal(service, GATEWAY)
     const seconds = Number.parseInt(expiry, 16) - Date.now() / 1000
     assert.ok(seconds > 7000 && seconds <= 7200, `${seconds}`)
-    const { createHmac } = await import('node:crypto')
     const message = `${hash}@${env.ARVADOS_API_TOKEN}@${expiry}@1c20`
     assert.equal(signature, createHmac('sha1', key).update(message).digest('hex'))
     assert.ok(!(stdout + stderr).includes('secret') && !(stdout + stderr).includes(key))

@@ -328,7 +328,9 @@ describe('lists', () => {
     const list = [{ locator: `${hash}+${data.length}`, servers, mount_uuid: '' }]
     assert.equal((await to.send('PUT', '/pull', JSON.stringify(list), root)).status, 200)
     await to.h.logLine((line) => line.msg === 'block pulled')
-    assert.ok((await to.h.get(`/${hash}`)).body.equals(data))
+    const signed = signLocator(`${hash}+${data.length}`, 'token', 0x7fffffff, signing)
+    const answer = await to.h.get(`/${signed}`, { Authorization: 'Bearer token' })
+    assert.ok(answer.body.equals(data))
   })
 
   test('that are none are refused', async (t) => {
