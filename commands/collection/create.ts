@@ -33,6 +33,11 @@ Exit codes: 0 saved, 1 failed, 2 usage, 3 saved, but some objects were left out 
 interrupted.`
   static override examples = [
     {
+      description: 'Save a whole bucket as a collection of a project',
+      command:
+        '<%= config.bin %> <%= command.id %> my-bucket --owner-uuid zzzzz-j7d0g-0123456789abcde',
+    },
+    {
       description: 'Save a part of a bucket, for users of a gateway with this UUID',
       command:
         '<%= config.bin %> <%= command.id %> my-bucket/runs/ --strip-prefix runs/ --name "Runs of 2026" --hint zzzzz-bi6l4-0123456789abcde --sign',

@@ -290,6 +290,29 @@ describe('the Arvados Python SDK', { skip: lacksSdk }, () => {
     )
   })
 
+  it('agrees on a directory too large to be held, with repeated blocks and a name taken', async () => {
+    await using mapping = await makeMapping()
+    const objects: Objects = new Map([
+      ['big', recordOf(192 * MIB, [1, 2, 1])],
+      ['f0500', recordOf(64 * MIB, [2])],
+      ['f0500/below', recordOf(9, [4])],
+    ])
+    for (let i = 0; i < 12_000; i++) objects.set(`f${i}`, recordOf(5, [i % 5000]))
+    await fill(mapping, objects)
+    const { text, portableDataHash, leftOut } = write(mapping.catalog)
+    assert.deepEqual(leftOut, ['f0500'])
+    const theirs = await sdk.normalize(text)
+    assert.equal(theirs.text, text)
+    assert.equal(theirs.portableDataHash, portableDataHash)
+    assert.equal(Object.keys(theirs.files).length, objects.size - 1)
+    for (const name of ['big', 'f7', 'f5007', 'f11999', 'f0500/below']) {
+      assert.deepEqual(
+        theirs.files[`./${name}`],
+        blocksOf(objects, name).map(([locator, size]) => [locator, 0, size]),
+      )
+    }
+  })
+
   it('takes hints along, and leaves them out of the portable data hash', async () => {
     await using mapping = await makeMapping()
     const names = ['a/x', 'a/y', 'b', 'b-c/z', 'empty']
