@@ -82,6 +82,7 @@ export async function serve(
 ): Promise<Served> {
   const named = volumes.map((volume) => `--volume=${volume}`)
   const child = start(['serve', '--listen=127.0.0.1:0', ...flags, ...named], env)
+  const closed = once(child, 'close')
   const address = await new Promise<string>((resolve, reject) => {
     const lines = createInterface(child.stderr!)
     lines.on('line', (line) => {
@@ -99,10 +100,9 @@ export async function serve(
         .filter((line) => line.startsWith('{'))
         .map((line) => JSON.parse(line)),
     stop: async () => {
-      if (child.exitCode === null) {
-        child.kill('SIGTERM')
-        await once(child, 'close')
-      }
+      // A second signal would end it at once, whatever it has yet to do.
+      if (!child.killed) child.kill('SIGTERM')
+      await closed
       return child.exitCode
     },
   }
