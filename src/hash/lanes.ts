@@ -4,10 +4,11 @@ import { LaneHasher, type Scheduler, SLOT_BYTES } from './lane-hasher.ts'
 import { type BlockHasher, type HashEngine, nodeEngine } from './md5.ts'
 
 /**
- * A stream that is full, or at its end, waits so long for others to fill the other lanes. Nothing
- * stands still meanwhile: the kernel has buffers for connections, too.
+ * A stream that is full, or at its end, waits so long for others to fill the other lanes: longer where
+ * others have come in time of late, and less long where they have not. Nothing stands still
+ * meanwhile: the kernel has buffers for connections, too.
  */
-const PATIENCE_MS = 2
+const PATIENCE_MS = { least: 2, most: 8 }
 
 /**
  * An engine whose hashers only gather bytes; in turns, of which there is at most one between two
@@ -20,8 +21,10 @@ export class LaneEngine implements HashEngine, Scheduler {
   readonly #hashers = new Set<LaneHasher>()
   readonly #freeSlots: number[]
   #scheduled = false
-  /** Runs out when those who wait have waited long enough for others to join them. */
-  #patience: NodeJS.Timeout | undefined
+  /** Milliseconds. */
+  #patience = PATIENCE_MS.most
+  /** Runs while somebody waits for others to join. */
+  #waiting: NodeJS.Timeout | undefined
 
   /** Throws RangeError where there is no address space for so many streams. */
   constructor(kernel: Kernel, streams: number) {
@@ -57,21 +60,30 @@ export class LaneEngine implements HashEngine, Scheduler {
 
   #turn(): void {
     this.#scheduled = false
-    while (this.#wouldFill()) this.#run()
+    if (this.#wouldFill()) {
+      if (this.#waiting !== undefined) this.#stopWaiting(this.#patience * 2)
+      while (this.#wouldFill()) this.#run()
+    }
     this.#settle()
   }
 
   /** Hashes what those have who are full or at their end, however few. */
   #lateTurn(): void {
-    this.#patience = undefined
+    this.#stopWaiting(this.#patience / 2)
     while (this.#someWait()) this.#run()
     this.#settle()
   }
 
+  #stopWaiting(patience: number): void {
+    clearTimeout(this.#waiting)
+    this.#waiting = undefined
+    this.#patience = Math.min(PATIENCE_MS.most, Math.max(PATIENCE_MS.least, patience))
+  }
+
   #settle(): void {
     for (const hasher of this.#hashers) hasher.settle()
-    if (this.#patience !== undefined || !this.#someWait()) return
-    this.#patience = setTimeout(() => this.#lateTurn(), PATIENCE_MS)
+    if (this.#waiting !== undefined || !this.#someWait()) return
+    this.#waiting = setTimeout(() => this.#lateTurn(), this.#patience)
   }
 
   /** All lanes would be used, or as many as there can be. */
