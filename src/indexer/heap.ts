@@ -1,16 +1,15 @@
 /**
  * Keeps V8 from taking memory that it does not need. A run's objects live as long as their batch is
- * being written: long enough to be taken for old ones, so that V8 lets the young generation grow, to
- * 134 MB in a first index of 60,000 keys with --etag=trust, and collects the old one only when there is several times
- * as much rubbish in it as there was in use. How much that comes to depends on how long a run takes,
- * and not on what it needs.
+ * being written: long enough to be taken for old ones, so that V8 lets the young generation grow
+ * without need, and collects the old one only when there is several times as much rubbish in it as
+ * there was in use. How much that comes to depends on how long a run takes, and not on what it needs.
  */
-import { setFlagsFromString } from 'node:v8'
+import { getHeapSpaceStatistics, setFlagsFromString } from 'node:v8'
 
-/** Pages of the listing after which a run is a long one: by then its code is loaded and compiled. */
-const LONG = 5
+/** Bytes of the young generation that do for any run; with less, too much is taken for old. */
+const YOUNG_BYTES = 16 * 2 ** 20
 /** Rubbish that may gather among the old objects, in percent of what was in use. */
-const GROWING_PERCENT = 50
+const GROWING_PERCENT = 100
 
 /**
  * One run's. V8 has no other way to set these limits in a process that runs already: the flags are
@@ -18,18 +17,25 @@ const GROWING_PERCENT = 50
  * the whole process's.
  */
 export class HeapBound {
-  #pages = 0
+  #isSet = false
 
-  /** Another page of the listing has come. In a long run, the heap grows only with what is in use from now on. */
+  /** Another page of the listing has come. Once the young generation is large enough, it stays so. */
   page(): void {
-    this.#pages += 1
-    if (this.#pages === LONG) setFlags(1, GROWING_PERCENT)
+    if (this.#isSet || youngBytes() < YOUNG_BYTES) return
+    this.#isSet = true
+    setFlags(1, GROWING_PERCENT)
   }
 
   /** Lets go: code that was compiled under other flags than it is loaded with is of no use in the cache. */
   end(): void {
-    if (this.#pages >= LONG) setFlags(2, 0)
+    if (this.#isSet) setFlags(2, 0)
+    this.#isSet = false
   }
+}
+
+function youngBytes(): number {
+  const young = getHeapSpaceStatistics().find(({ space_name }) => space_name === 'new_space')
+  return young?.space_size ?? 0
 }
 
 /** V8's own values are 2 and 0. */
