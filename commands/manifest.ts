@@ -1,4 +1,4 @@
-import { Flags } from '@oclif/core'
+import * as Flags from '@oclif/core/flags'
 import { chunks } from '../src/collection/chunks.ts'
 import { type ManifestCounts, ManifestWriter } from '../src/collection/manifest-writer.ts'
 import type { CollectionSource } from '../src/collection/source.ts'

@@ -1,4 +1,5 @@
-import { Args, Flags } from '@oclif/core'
+import * as Args from '@oclif/core/args'
+import * as Flags from '@oclif/core/flags'
 import { KeepgwCommand, mappingFlags, outputFlags } from '../src/command.ts'
 import { knownMappings, mappingsDir, onlyMapping } from '../src/config.ts'
 import { Catalog, type RunReport } from '../src/mapping/catalog.ts'

@@ -1,5 +1,6 @@
 import { availableParallelism } from 'node:os'
-import { Args, Flags } from '@oclif/core'
+import * as Args from '@oclif/core/args'
+import * as Flags from '@oclif/core/flags'
 import { KeepgwCommand, mappingFlags, outputFlags, remoteFlags, remoteOf } from '../src/command.ts'
 import { mappingsDir, onlyMapping } from '../src/config.ts'
 import { ExitCode, UsageError } from '../src/errors.ts'

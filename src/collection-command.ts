@@ -1,5 +1,6 @@
 /** What the commands share that make collections of indexed objects. */
-import { Args, Flags } from '@oclif/core'
+import * as Args from '@oclif/core/args'
+import * as Flags from '@oclif/core/flags'
 import { arvadosToken } from './collection/arvados-settings.ts'
 import { clusterSigningKey, locatorText } from './collection/locators.ts'
 import type { ManifestCounts } from './collection/manifest-writer.ts'

@@ -1,5 +1,6 @@
 /** What all commands share: the flags that name a remote, output, and how errors end. */
-import { Command, Flags } from '@oclif/core'
+import { Command } from '@oclif/core/command'
+import * as Flags from '@oclif/core/flags'
 import { ExitCode, KeepgwError, messageOf, UsageError } from './errors.ts'
 import type { RemoteSpec } from './remote/remote.ts'
 import { parseBucket } from './remote/spec.ts'

@@ -1,5 +1,5 @@
 /** Runs the command that a command line names. */
-import { run } from '@oclif/core'
+import { run } from '@oclif/core/run'
 import { asKeepgwError, printError } from './command.ts'
 import { ExitCode, KeepgwError, messageOf } from './errors.ts'
 

@@ -1,4 +1,4 @@
-import { Flags } from '@oclif/core'
+import * as Flags from '@oclif/core/flags'
 import { createCollection, MAX_REQUEST } from '../../src/collection/arvados-api.ts'
 import { arvadosSettings } from '../../src/collection/arvados-settings.ts'
 import { chunks } from '../../src/collection/chunks.ts'

@@ -1,4 +1,5 @@
-import { Args, Flags } from '@oclif/core'
+import * as Args from '@oclif/core/args'
+import * as Flags from '@oclif/core/flags'
 import { isClusterId } from '../../src/cluster/config-file.ts'
 import { registerEntry, rendezvousOf, serviceUuid } from '../../src/cluster/register.ts'
 import { KeepgwCommand } from '../../src/command.ts'
