@@ -6,6 +6,7 @@ import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
 import { mkdir, mkdtemp, rename, rm } from 'node:fs/promises'
+import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
@@ -23,6 +24,28 @@ export interface KeepService {
   service_ssl_flag: boolean
   service_type: string
   read_only: boolean
+}
+
+/** Returns the entry of a service on this machine, by its URL or port. */
+export function keepService(url: string | number, type: string, uuid: string): KeepService {
+  const port = typeof url === 'number' ? url : Number(new URL(url).port)
+  return {
+    uuid,
+    service_host: '127.0.0.1',
+    service_port: port,
+    service_ssl_flag: false,
+    service_type: type,
+    read_only: false,
+  }
+}
+
+/** Returns a port that nobody listens at. */
+export async function deadPort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as { port: number }
+  await once(server.close(), 'close')
+  return port
 }
 
 /** What the SDK makes of a manifest. */
@@ -48,6 +71,20 @@ export interface ArvadosSdk extends AsyncDisposable {
     token?: string,
   ): Promise<{ md5: string; size: number }>
   head(locator: string, services: KeepService[], token?: string): Promise<{ found: boolean }>
+  /** Stores a block in so many copies, and returns what a service answered. */
+  put(
+    data: Buffer,
+    copies: number,
+    services: KeepService[],
+    token?: string,
+  ): Promise<{ locator: string }>
+  /** Writes files into a new collection, which is saved nowhere, and returns its manifest. */
+  write(
+    files: Record<string, Buffer>,
+    copies: number,
+    services: KeepService[],
+    token?: string,
+  ): Promise<{ manifest: string }>
 }
 
 const run = promisify(execFile)
@@ -119,6 +156,12 @@ export async function startArvadosSdk(): Promise<ArvadosSdk> {
     read: (manifest, services, token) => call('read', { manifest, services, token }),
     get: (locator, services, token) => call('get', { locator, services, token }),
     head: (locator, services, token) => call('head', { locator, services, token }),
+    put: (data, copies, services, token) =>
+      call('put', { data: data.toString('base64'), copies, services, token }),
+    write(contents, copies, services, token) {
+      const files = Object.entries(contents).map(([name, data]) => [name, data.toString('base64')])
+      return call('write', { files: Object.fromEntries(files), copies, services, token })
+    },
     async [Symbol.asyncDispose]() {
       child.stdin.end()
       await ended

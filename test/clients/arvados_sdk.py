@@ -1,5 +1,6 @@
 """Answers requests, a JSON object a line, by the Arvados Python SDK. See arvados-sdk.ts."""
 
+import base64
 import hashlib
 import json
 import sys
@@ -11,7 +12,7 @@ import arvados.keep
 
 
 class Api:
-    """What the SDK asks of its API client where it only reads blocks and given manifests."""
+    """What the SDK asks of its API client where nothing is saved at an API server."""
 
     _rootDesc = {}
     insecure = False
@@ -98,7 +99,25 @@ def head(request):
     return {"found": bool(keep_client(request).head(request["locator"]))}
 
 
-METHODS = {method.__name__: method for method in (normalize, read, get, head)}
+def put(request):
+    data = base64.b64decode(request["data"])
+    return {"locator": keep_client(request).put(data, copies=request["copies"])}
+
+
+def write(request):
+    collection = arvados.collection.Collection(
+        api_client=Api(),
+        keep_client=keep_client(request),
+        num_retries=0,
+        replication_desired=request["copies"],
+    )
+    for path, data in request["files"].items():
+        with collection.open(path, "wb") as file:
+            file.write(base64.b64decode(data))
+    return {"manifest": collection.manifest_text()}
+
+
+METHODS = {method.__name__: method for method in (normalize, read, get, head, put, write)}
 
 for line in sys.stdin:
     asked = json.loads(line)

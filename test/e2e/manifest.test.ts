@@ -3,32 +3,34 @@
  * Arvados Python SDK.
  */
 import assert from 'node:assert/strict'
-import { createHash, createHmac } from 'node:crypto'
+import { createHmac } from 'node:crypto'
 import { once } from 'node:events'
 import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
-import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
 import {
   type ArvadosSdk,
-  type KeepService,
+  deadPort,
+  keepService,
   lacksArvadosSdk,
   startArvadosSdk,
 } from '../clients/arvados-sdk.ts'
 import { startFauxqs } from '../servers/fauxqs.ts'
 import { makeBucket, NO_S3, type S3Server, sharedS3, type TestBucket } from '../servers/s3.ts'
-import { environment, keepgw, keepgwOk, type Served, serve, start, temporary } from './keepgw.ts'
+import {
+  contents,
+  environment,
+  keepgw,
+  keepgwOk,
+  md5,
+  type Served,
+  serve,
+  start,
+  temporary,
+} from './keepgw.ts'
 
 const MIB = 1024 * 1024
 const GATEWAY = 'zzzzz-bi6l4-keepgw000000001'
-const md5 = (data: Uint8Array) => createHash('md5').update(data).digest('hex')
-
-/** Bytes that look like no others: text of a seed, again and again. */
-function contents(size: number, seed: string): Buffer {
-  const block = createHash('shake256', { outputLength: 1009 }).update(seed).digest()
-  return Buffer.alloc(size, block)
-}
-
 const OBJECTS = new Map(
   Object.entries({
     'runs/big.bam': contents(70 * MIB, 'big'),
@@ -48,28 +50,7 @@ const OBJECTS = new Map(
 /** What no manifest can hold; the first two are a file that is a directory, too, and one in it. */
 const LEFT_OUT = ['a', 'e//f', '/lead', 'up/../b', './x', 'wide\u00a0space']
 
-function service(url: string | number, type: string, uuid: string): KeepService {
-  const port = typeof url === 'number' ? url : Number(new URL(url).port)
-  return {
-    uuid,
-    service_host: '127.0.0.1',
-    service_port: port,
-    service_ssl_flag: false,
-    service_type: type,
-    read_only: false,
-  }
-}
-
-const disk = (url: string | number) => service(url, 'disk', 'zzzzz-bi6l4-disk00000000001')
-
-/** A port that nobody listens at. */
-async function deadPort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as { port: number }
-  await once(server.close(), 'close')
-  return port
-}
+const disk = (url: string | number) => keepService(url, 'disk', 'zzzzz-bi6l4-disk00000000001')
 
 /** A bucket with its mapping. */
 interface Indexed {
@@ -138,7 +119,7 @@ describe('a bucket on a real server', { skip: shared ? lacksSdk : NO_S3 }, () =>
   })
 
   it('is read by a hint to the gateway, past an ordinary service that is dead', async () => {
-    const services = [service(served.url, 'gateway:keepgw', GATEWAY), disk(await deadPort())]
+    const services = [keepService(served.url, 'gateway:keepgw', GATEWAY), disk(await deadPort())]
     const { code, stdout } = await lab.manifest('--hint', GATEWAY)
     assert.equal(code, 0)
     const { files } = await sdk.read(stdout, services)
@@ -154,7 +135,7 @@ describe('a bucket on a real server', { skip: shared ? lacksSdk : NO_S3 }, () =>
     const locator = `${md5(data)}+${data.length}`
     const unknown = `${md5(Buffer.from('unknown'))}+7`
     const dead = disk(await deadPort())
-    const gateway = [service(served.url, 'gateway:keepgw', GATEWAY), dead]
+    const gateway = [keepService(served.url, 'gateway:keepgw', GATEWAY), dead]
     for (const [name, services] of [
       [locator, [disk(served.url)]],
       [locator, [disk(served.url), { ...dead, uuid: 'zzzzz-bi6l4-disk00000000002' }]],
