@@ -1,5 +1,5 @@
 import { Flags } from '@oclif/core'
-import { KeepgwCommand } from '../src/command.ts'
+import { clusterFlags, KeepgwCommand } from '../src/command.ts'
 import { ExitCode, KeepgwError, messageOf, UsageError } from '../src/errors.ts'
 import { clusterWarnings, type Reach, reach } from '../src/server/check.ts'
 import { assertDistinct, type Mount, makeMount } from '../src/server/mounts.ts'
@@ -76,12 +76,7 @@ a second signal.`
       helpValue: 'HOST:PORT',
       env: 'KEEPGW_LISTEN',
     }),
-    config: Flags.string({
-      description:
-        'the cluster’s configuration; default: ARVADOS_CONFIG, or /etc/arvados/config.yml where that is',
-      helpValue: 'FILE',
-      env: 'KEEPGW_CONFIG',
-    }),
+    ...clusterFlags,
     'cluster-id': Flags.string({
       description:
         'which cluster of the configuration; without one, the cluster in the UUIDs of mounts: zzzzz by default',
@@ -99,11 +94,6 @@ a second signal.`
       default: false,
       description:
         'where nothing is signed, serve blocks to everybody who reaches the address, not only to this machine',
-    }),
-    'blob-signing-ttl': Flags.string({
-      description: 'the cluster’s BlobSigningTTL; default: that of the configuration, or 336h',
-      helpValue: 'DURATION',
-      env: 'KEEPGW_BLOB_SIGNING_TTL',
     }),
     'max-concurrent-requests': Flags.integer({
       description:

@@ -73,7 +73,7 @@ interrupted.`
     this.useJson(flags.json)
     const ownerUuid = checkedOwner(flags['owner-uuid'])
     const settings = arvadosSettings()
-    const locator = locatorsOf(flags)
+    const locator = await locatorsOf(flags)
     const signal = this.stopSignal()
     const source = await openSource(args.bucket, flags, () => flags['strip-prefix'], signal)
     try {

@@ -1,6 +1,7 @@
 /** What keepgw takes from a cluster's configuration. All else in it is not keepgw's. */
+import { existsSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
-import { type ClusterSection, readClusterSection } from './config-file.ts'
+import { type ClusterSection, DEFAULT_CONFIG, readClusterSection } from './config-file.ts'
 import type { Section } from './section.ts'
 
 /** An entry of Services.Keepstore.InternalURLs. */
@@ -59,6 +60,25 @@ const LEVELS = {
   error: 'error',
 } as const
 const FORMATS = { json: 'json', text: 'text' } as const
+
+/** Which configuration, and which cluster of it. */
+export interface ClusterFlags {
+  config?: string | undefined
+  'cluster-id'?: string | undefined
+}
+
+/**
+ * As readClusterConfig(), of the file that `--config` names, else ARVADOS_CONFIG, else the one that
+ * Arvados has where that is there. Undefined where there is none.
+ */
+export async function findClusterConfig(
+  flags: ClusterFlags,
+  env: NodeJS.ProcessEnv,
+): Promise<ClusterConfig | undefined> {
+  const named = flags.config || env.ARVADOS_CONFIG
+  const file = named || (existsSync(DEFAULT_CONFIG) ? DEFAULT_CONFIG : undefined)
+  return file === undefined ? undefined : readClusterConfig(file, flags['cluster-id'])
+}
 
 /**
  * Reads what is keepgw's in a configuration file. Undefined for a file without any setting. Throws

@@ -1,15 +1,13 @@
 /** What a server is told to do: by flags, else by variables, else by the cluster's configuration. */
-import { existsSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import {
   type ClusterConfig,
-  DEFAULT_SIGNING_TTL,
+  findClusterConfig,
   type KeepService,
-  readClusterConfig,
 } from '../cluster/cluster-config.ts'
-import { DEFAULT_CONFIG, isClusterId } from '../cluster/config-file.ts'
-import { parseDuration } from '../cluster/duration.ts'
+import { isClusterId } from '../cluster/config-file.ts'
 import { serviceUuid } from '../cluster/register.ts'
+import { signingKeyOf } from '../cluster/signing.ts'
 import { messageOf, UsageError } from '../errors.ts'
 import type { SigningKey } from '../keep/signature.ts'
 import { parseSeconds } from '../units.ts'
@@ -90,11 +88,11 @@ export async function serveSettings(
   flags: ServeFlags,
   env: NodeJS.ProcessEnv,
 ): Promise<ServeSettings> {
-  const cluster = await readConfig(flags, env)
+  const cluster = await findClusterConfig(flags, env)
   const service = ownService(cluster?.services ?? [], env.ARVADOS_SERVICE_INTERNAL_URL)
   const tls = await readTls(flags, cluster)
   const listen = listenOf(flags, cluster, service, tls !== undefined)
-  const signing = signingOf(flags, env, cluster)
+  const signing = signingKeyOf(cluster, env, flags['blob-signing-ttl'])
   assertSafe(listen.address, signing, flags['insecure-unsigned'])
   const clusterId = clusterIdOf(flags, cluster)
   return {
@@ -127,12 +125,6 @@ export async function serveSettings(
 /** Returns the URL that the server's own clients use: `http://HOST:PORT`. */
 export function urlOf({ listen, tls }: ServeSettings): string {
   return `${tls === undefined ? 'http' : 'https'}://${formatListen(listen)}`
-}
-
-async function readConfig(flags: ServeFlags, env: NodeJS.ProcessEnv) {
-  const named = flags.config || env.ARVADOS_CONFIG
-  const file = named ?? (existsSync(DEFAULT_CONFIG) ? DEFAULT_CONFIG : undefined)
-  return file === undefined ? undefined : readClusterConfig(file, flags['cluster-id'])
 }
 
 function clusterIdOf(flags: ServeFlags, cluster: ClusterConfig | undefined): string {
@@ -197,28 +189,6 @@ async function readPem(file: string): Promise<Buffer> {
   } catch (error) {
     throw new UsageError(`the certificate cannot be read: ${messageOf(error)}`, { cause: error })
   }
-}
-
-function signingOf(
-  flags: ServeFlags,
-  env: NodeJS.ProcessEnv,
-  cluster: ClusterConfig | undefined,
-): SigningKey | undefined {
-  const key = env.KEEPGW_BLOB_SIGNING_KEY || cluster?.blobSigningKey
-  if (cluster?.blobSigning === false) return undefined
-  if (key !== undefined) return { key, ttl: signingTtl(flags, cluster) }
-  if (cluster === undefined) return undefined
-  throw new UsageError(`${cluster.file}: Collections.BlobSigningKey is missing`, {
-    hint: 'Set it there or in KEEPGW_BLOB_SIGNING_KEY; or set Collections.BlobSigning to false, if the cluster does not sign',
-  })
-}
-
-function signingTtl(flags: ServeFlags, cluster: ClusterConfig | undefined): number {
-  const text = flags['blob-signing-ttl']
-  if (text === undefined) return cluster?.blobSigningTtl ?? DEFAULT_SIGNING_TTL
-  const seconds = Math.floor(parseDuration(text) ?? 0)
-  if (seconds > 0) return seconds
-  throw new UsageError(`--blob-signing-ttl ${text} is no duration`, { hint: 'Write 336h' })
 }
 
 function assertSafe(

@@ -8,6 +8,8 @@ import { once } from 'node:events'
 import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
+import { parseLocator } from '../../src/keep/locator.ts'
+import { checkSignature } from '../../src/keep/signature.ts'
 import {
   type ArvadosSdk,
   deadPort,
@@ -260,6 +262,37 @@ describe('keepgw manifest', () => {
     assert.ok(!(stdout + stderr).includes('secret') && !(stdout + stderr).includes(key))
     const without = await keepgw(hinted, { ...env, KEEPGW_BLOB_SIGNING_KEY: '' })
     assert.deepEqual([without.code, without.stdout], [2, ''])
+  })
+
+  it('signs by the cluster’s configuration, as serve checks by it', async () => {
+    const config = join(lab.dir, 'config.yml')
+    const [own, other] = ['BlobSigningKey: k1, BlobSigningTTL: 1h30m', 'BlobSigning: false']
+    const clusters = `aaaaa: {Collections: {${own}}}, bbbbb: {Collections: {${other}}}`
+    await writeFile(config, `Clusters: {${clusters}}`)
+    const token = 'v2/zzzzz-gj3su-000000000000000/secret'
+    const env = { ...lab.env, ARVADOS_API_TOKEN: token, ARVADOS_CONFIG: config }
+    const args = ['manifest', `${lab.bucket.name}/a/`, '--sign', '--cluster-id']
+    const verify = (text: string, key: string, ttl: number) => {
+      const [, locator = ''] = text.split(' ')
+      assert.equal(
+        checkSignature(parseLocator(locator), token, Date.now() / 1000, { key, ttl }),
+        'valid',
+      )
+    }
+    verify((await keepgwOk([...args, 'aaaaa'], env)).stdout, 'k1', 5400)
+    const variables = { KEEPGW_BLOB_SIGNING_KEY: 'k2', KEEPGW_BLOB_SIGNING_TTL: '4.1h' }
+    verify((await keepgwOk([...args, 'aaaaa'], { ...env, ...variables })).stdout, 'k2', 14_760)
+    for (const [id, says] of [
+      ['bbbbb', /BlobSigning is false/],
+      ['ccccc', /Clusters\.ccccc is not there/],
+    ] as const) {
+      const refused = await keepgw([...args, id], env)
+      assert.deepEqual([refused.code, refused.stdout], [2, ''])
+      assert.match(refused.stderr, says)
+    }
+    const none = await keepgw([...args, 'aaaaa', '--config=/dev/null'], env)
+    assert.equal(none.code, 2)
+    assert.match(none.stderr, /no key to sign with.*--config/)
   })
 
   for (const [what, args, code, says] of [
