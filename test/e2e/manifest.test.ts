@@ -295,8 +295,33 @@ describe('keepgw manifest', () => {
     assert.match(none.stderr, /no key to sign with.*--config/)
   })
 
+  it('says to index first what never was, and tells that from what is empty', async () => {
+    const { dir, remove } = await temporary()
+    const env = { ...lab.env, KEEPGW_MAPPINGS: dir }
+    const empty = await makeBucket(server)
+    const failing = async () => {
+      const { code, stdout, stderr } = await keepgw(['manifest', empty.name], env)
+      assert.deepEqual([code, stdout], [1, ''])
+      return stderr
+    }
+    assert.match(await failing(), /is not indexed: there is no mapping .*Run keepgw index first/)
+    // A run that reaches nothing leaves a mapping without an object behind.
+    const nowhere = ['index', empty.name, '--quiet', '--endpoint-url=http://127.0.0.1:1']
+    assert.equal((await keepgw(nowhere, { ...env, AWS_MAX_ATTEMPTS: '1' })).code, 1)
+    assert.match(await failing(), /nothing is indexed yet in the mapping .*Run keepgw index first/)
+    await keepgwOk(['index', empty.name, '--quiet'], env)
+    assert.equal(await failing(), 'keepgw: no object is indexed (See: keepgw status)\n')
+    await empty.destroy()
+    await remove()
+  })
+
   for (const [what, args, code, says] of [
-    ['a prefix that no key has', ['nothing/'], 1, /no object is indexed/],
+    [
+      'a prefix that no key has',
+      ['nothing/'],
+      1,
+      /no object is indexed whose key starts with "nothing\/"/,
+    ],
     [
       'a prefix to strip that not every key has',
       ['', '--strip-prefix', 'a/'],
