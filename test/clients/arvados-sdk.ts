@@ -56,6 +56,16 @@ export interface Normalized {
   files: Record<string, [locator: string, offset: number, size: number][]>
 }
 
+/** What the SDK makes of a locator. */
+export interface SdkLocator {
+  hash: string
+  size: number | null
+  /** But for that of the signature. */
+  hints: string[]
+  /** Its hint, written anew. */
+  signature: string | null
+}
+
 /** A running SDK. Calls may be made at once, and are answered in turn; each rejects with the SDK's error. */
 export interface ArvadosSdk extends AsyncDisposable {
   normalize(manifest: string): Promise<Normalized>
@@ -85,6 +95,8 @@ export interface ArvadosSdk extends AsyncDisposable {
     services: KeepService[],
     token?: string,
   ): Promise<{ manifest: string }>
+  /** Parses locators; null stands for what is none. */
+  locators(texts: readonly string[]): Promise<{ parsed: (SdkLocator | null)[] }>
 }
 
 const run = promisify(execFile)
@@ -162,6 +174,7 @@ export async function startArvadosSdk(): Promise<ArvadosSdk> {
       const files = Object.entries(contents).map(([name, data]) => [name, data.toString('base64')])
       return call('write', { files: Object.fromEntries(files), copies, services, token })
     },
+    locators: (texts) => call('locators', { texts }),
     async [Symbol.asyncDispose]() {
       child.stdin.end()
       await ended

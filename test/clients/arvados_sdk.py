@@ -117,7 +117,28 @@ def write(request):
     return {"manifest": collection.manifest_text()}
 
 
-METHODS = {method.__name__: method for method in (normalize, read, get, head, put, write)}
+def locators(request):
+    return {"parsed": [parsed(text) for text in request["texts"]]}
+
+
+def parsed(text):
+    """None for what is no locator."""
+    try:
+        locator = arvados.keep.KeepLocator(text)
+    except ValueError:
+        return None
+    return {
+        "hash": locator.md5sum,
+        "size": locator.size,
+        "hints": locator.hints,
+        "signature": locator.permission_hint(),
+    }
+
+
+METHODS = {
+    method.__name__: method
+    for method in (normalize, read, get, head, put, write, locators)
+}
 
 for line in sys.stdin:
     asked = json.loads(line)
