@@ -4,7 +4,7 @@ import fc from 'fast-check'
 import { KeyTree } from '../../src/collection/key-tree.ts'
 import { type ManifestOptions, ManifestWriter } from '../../src/collection/manifest-writer.ts'
 import { EMPTY_HASH } from '../../src/keep/locator.ts'
-import { bareLocator, escapeName, PortableDataHash } from '../../src/keep/manifest.ts'
+import { bareLocator, escapeName, PortableDataHash, partProblem } from '../../src/keep/manifest.ts'
 import type { Catalog } from '../../src/mapping/catalog.ts'
 import {
   segmentCount,
@@ -288,6 +288,27 @@ describe('the Arvados Python SDK', { skip: lacksSdk }, () => {
       }),
       { numRuns: 300 },
     )
+  })
+
+  it('reads every character in a name that a manifest takes, and no other one', async () => {
+    const text = (names: string[]): string => {
+      const spans = names.map((name) => `0:0:${escapeName(name)}`)
+      return `. ${EMPTY_HASH}+0 ${spans.join(' ')}\n`
+    }
+    const all = Array.from({ length: 0x10000 }, (_, code) => String.fromCharCode(code))
+      .filter((character) => character !== '/' && character.isWellFormed())
+      .map((character) => `x${character}y`)
+    const [good, bad] = [
+      all.filter((name) => partProblem(name) === undefined),
+      all.filter((name) => partProblem(name) !== undefined),
+    ]
+    const { files } = await sdk.normalize(text(good))
+    assert.deepEqual(Object.keys(files).sort(), good.map((name) => `./${name}`).sort())
+    assert.ok(bad.length > 0)
+    for (const name of bad) {
+      const names = sdk.normalize(text([name])).then((found) => Object.keys(found.files))
+      assert.notDeepEqual(await names.catch(() => []), [`./${name}`], JSON.stringify(name))
+    }
   })
 
   it('agrees on a directory too large to be held, with repeated blocks and a name taken', async () => {
