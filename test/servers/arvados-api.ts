@@ -2,14 +2,11 @@
  * Stands in for an Arvados API server where collections are created: it checks what a real one checks,
  * and no more. It speaks HTTPS with a certificate of its own.
  */
-import { execFileSync } from 'node:child_process'
 import { createHash, createHmac } from 'node:crypto'
 import { once } from 'node:events'
-import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { createServer } from 'node:https'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { makeCertificate } from './certificate.ts'
 
 export interface StandInOptions {
   /** Tokens, and whether they are an administrator's. */
@@ -41,15 +38,9 @@ class Refusal extends Error {
 }
 
 export async function startArvadosApi(options: StandInOptions): Promise<ArvadosApi> {
-  const dir = await mkdtemp(join(tmpdir(), 'keepgw-arvados-'))
-  const [key, cert] = [join(dir, 'key.pem'), join(dir, 'cert.pem')]
-  const name = ['-subj', '/CN=localhost', '-addext', 'subjectAltName=IP:127.0.0.1']
-  const made = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '2']
-  const files = ['-keyout', key, '-out', cert]
-  execFileSync('openssl', ['req', '-x509', ...made, ...name, ...files], { stdio: 'ignore' })
+  const certificate = await makeCertificate()
   const collections: Created[] = []
-  const secure = { key: await readFile(key), cert: await readFile(cert) }
-  const server = createServer(secure, (request, response) => {
+  const server = createServer(certificate, (request, response) => {
     answer(request, collections, options).then(
       (created) => send(response, 200, created),
       (error) => {
@@ -61,12 +52,12 @@ export async function startArvadosApi(options: StandInOptions): Promise<ArvadosA
   await once(server.listen(0, '127.0.0.1'), 'listening')
   return {
     host: `127.0.0.1:${(server.address() as { port: number }).port}`,
-    certificate: cert,
+    certificate: certificate.certFile,
     collections,
     async [Symbol.asyncDispose]() {
       server.closeAllConnections()
       await once(server.close(), 'close')
-      await rm(dir, { recursive: true })
+      await certificate[Symbol.asyncDispose]()
     },
   }
 }
