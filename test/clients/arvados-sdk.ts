@@ -26,6 +26,9 @@ export interface KeepService {
   read_only: boolean
 }
 
+/** The services that a client is told of, or the one URL of ARVADOS_KEEP_SERVICES. */
+export type KeepServices = readonly KeepService[] | string
+
 /** Returns the entry of a service on this machine, by its URL or port. */
 export function keepService(url: string | number, type: string, uuid: string): KeepService {
   const port = typeof url === 'number' ? url : Number(new URL(url).port)
@@ -72,27 +75,27 @@ export interface ArvadosSdk extends AsyncDisposable {
   /** Reads every file of a manifest from the services. */
   read(
     manifest: string,
-    services: KeepService[],
+    services: KeepServices,
     token?: string,
   ): Promise<{ files: Record<string, [md5: string, size: number]> }>
   get(
     locator: string,
-    services: KeepService[],
+    services: KeepServices,
     token?: string,
   ): Promise<{ md5: string; size: number }>
-  head(locator: string, services: KeepService[], token?: string): Promise<{ found: boolean }>
+  head(locator: string, services: KeepServices, token?: string): Promise<{ found: boolean }>
   /** Stores a block in so many copies, and returns what a service answered. */
   put(
     data: Buffer,
     copies: number,
-    services: KeepService[],
+    services: KeepServices,
     token?: string,
   ): Promise<{ locator: string }>
   /** Writes files into a new collection, which is saved nowhere, and returns its manifest. */
   write(
     files: Record<string, Buffer>,
     copies: number,
-    services: KeepService[],
+    services: KeepServices,
     token?: string,
   ): Promise<{ manifest: string }>
   /** Parses locators; null stands for what is none. */

@@ -1,4 +1,4 @@
-/** What is signed for whom, as the Arvados Python SDK sees it: signed reads, and blocks it has put. */
+/** The service as the Arvados Python SDK sees it: signed reads, blocks that it puts, ways to get there. */
 import assert from 'node:assert/strict'
 import { mkdir, mkdtemp, readdir, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
@@ -11,6 +11,7 @@ import {
   lacksArvadosSdk,
   startArvadosSdk,
 } from '../clients/arvados-sdk.ts'
+import { makeCertificate } from '../servers/certificate.ts'
 import { contents, keepgwOk, md5, type Served, serve, temporary } from './keepgw.ts'
 
 const MIB = 1024 * 1024
@@ -30,7 +31,7 @@ const disk = (url: string | number) => keepService(url, 'disk', 'zzzzz-bi6l4-dis
 const other = (url: string | number) => keepService(url, 'disk', 'zzzzz-bi6l4-disk00000000002')
 const gateway = (url: string) => keepService(url, 'gateway:keepgw', GATEWAY)
 
-describe('the Arvados Python SDK, where blocks are signed', {
+describe('the Arvados Python SDK', {
   skip: await lacksArvadosSdk(),
 }, () => {
   let sdk: ArvadosSdk
@@ -63,6 +64,7 @@ describe('the Arvados Python SDK, where blocks are signed', {
       Object.entries(files).map(([name, data]) => [`./${name}`, [md5(data), data.length]]),
     )
     const notes = locatorOf(files['notes.txt'])
+    const unknown = locatorOf(Buffer.from('unknown'))
     let root: string
     let served: Served
     let dead: number
@@ -122,7 +124,23 @@ describe('the Arvados Python SDK, where blocks are signed', {
       }
     })
 
-    const unknown = locatorOf(Buffer.from('unknown'))
+    it('reads where ARVADOS_KEEP_SERVICES names the service', async () => {
+      const text = await manifest('--sign')
+      assert.deepEqual((await sdk.read(text, served.url, USER)).files, whole)
+      await assert.rejects(sdk.read(text, served.url, OTHER), /KeepReadError.*400/)
+      await assert.rejects(sdk.get(forUser(unknown), served.url, USER), /NotFoundError/)
+    })
+
+    it('reads over HTTPS', async () => {
+      await using tls = await makeCertificate()
+      const flags = [`--tls-certificate=${tls.certFile}`, `--tls-key=${tls.keyFile}`]
+      const volume = `file:${join(lab.dir, 'mapping')}:${root}`
+      const secure = await serve([volume], env, flags)
+      const services = [{ ...disk(secure.url), service_ssl_flag: true }]
+      assert.deepEqual((await sdk.read(await manifest('--sign'), services, USER)).files, whole)
+      await secure.stop()
+    })
+
     const refusals: [string, string, string, RegExp][] = [
       ['unsigned', notes, USER, /KeepReadError.*400/],
       ['unsigned, with a hint', `${notes}+K@${GATEWAY}`, USER, /KeepReadError.*400/],
@@ -209,6 +227,25 @@ describe('the Arvados Python SDK, where blocks are signed', {
       const put = sdk.put(data, 2, [disk(service.served.url)])
       await assert.rejects(put, /KeepWriteError.*wanted \(2/)
       assert.equal(await service.copies(data), 1)
+    })
+
+    it('goes past a gateway that takes no blocks', async () => {
+      const empty = join(lab.dir, 'empty')
+      await mkdir(empty)
+      const mapping = join(lab.dir, 'empty-mapping')
+      await keepgwOk(['index', empty, '--quiet', '--mappings', mapping], env)
+      const readOnly = await serve([`file:${mapping}:${empty}`], { ...env, ...unsigned })
+      await using service = await writable(2, unsigned)
+      // Whichever of them comes first in a block's order.
+      const services = [disk(readOnly.url), other(service.served.url)]
+      for (let at = 0; at < 10; at++) {
+        const data = contents(100_000, `past ${at}`)
+        assert.equal((await sdk.put(data, 2, services)).locator, locatorOf(data))
+        assert.equal(await service.copies(data), 2)
+      }
+      const refused = readOnly.log().filter(({ respStatusCode }) => respStatusCode === 405)
+      assert.ok(refused.length > 0, 'the gateway was never asked')
+      await readOnly.stop()
     })
 
     it('gets a locator signed for its token, which no other may read by', async () => {
