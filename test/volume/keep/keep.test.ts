@@ -40,7 +40,7 @@ async function startService(root: string) {
 }
 
 for (const count of [1, 3]) {
-  volumeSuite(`keep volume of ${count}`, async (): Promise<VolumeFixture> => {
+  volumeSuite(`keep volume of ${count}`, 'writes', async (): Promise<VolumeFixture> => {
     const roots: string[] = []
     for (let at = 0; at < count; at++) roots.push(await mkdtemp(join(scratch, 'root-')))
     const services = await Promise.all(roots.map(startService))
