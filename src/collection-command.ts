@@ -1,8 +1,8 @@
 /** What the commands share that make collections of indexed objects. */
 import { Args, Flags } from '@oclif/core'
+import { arvadosToken } from './arvados/settings.ts'
 import { type ClusterFlags, findClusterConfig } from './cluster/cluster-config.ts'
 import { requireSigningKey } from './cluster/signing.ts'
-import { arvadosToken } from './collection/arvados-settings.ts'
 import { locatorText } from './collection/locators.ts'
 import type { ManifestCounts } from './collection/manifest-writer.ts'
 import { CollectionSource } from './collection/source.ts'

@@ -1,8 +1,8 @@
 import { Flags } from '@oclif/core'
-import { createCollection, MAX_REQUEST } from '../../src/collection/arvados-api.ts'
-import { arvadosSettings } from '../../src/collection/arvados-settings.ts'
+import { arvadosSettings } from '../../src/arvados/settings.ts'
 import { chunks } from '../../src/collection/chunks.ts'
 import { ManifestWriter } from '../../src/collection/manifest-writer.ts'
+import { createCollection, MAX_REQUEST } from '../../src/collection/save.ts'
 import {
   CollectionCommand,
   collectionArgs,
