@@ -55,7 +55,7 @@ export const VARIABLES: Meaning[] = [
   ],
   [
     'ARVADOS_API_HOST, ARVADOS_API_TOKEN, ARVADOS_API_HOST_INSECURE',
-    'The API server for collection create, the token that it asks with and that `--sign` signs for, and whether the server’s certificate is left unchecked. What is not set is looked for in ~/.config/arvados/settings.conf.',
+    'The API server for collection create and service register --database-record, the token that it asks with and that `--sign` signs for, and whether the server’s certificate is left unchecked. What is not set is looked for in ~/.config/arvados/settings.conf.',
   ],
   ['XDG_CONFIG_HOME', 'Where arvados/settings.conf lies. Default: ~/.config.'],
   ['AWS_ENDPOINT_URL, AWS_ENDPOINT_URL_S3', 'As `--endpoint-url`, which goes before them.'],

@@ -6,19 +6,13 @@ import {
   type KeepService,
 } from '../cluster/cluster-config.ts'
 import { isClusterId } from '../cluster/config-file.ts'
-import { serviceUuid } from '../cluster/register.ts'
+import { addressOf, serviceUuid } from '../cluster/register.ts'
 import { signingKeyOf } from '../cluster/signing.ts'
 import { messageOf, UsageError } from '../errors.ts'
 import type { SigningKey } from '../keep/signature.ts'
 import { parseSeconds } from '../units.ts'
 import { splitDirectories } from '../volume/spec.ts'
-import {
-  formatListen,
-  isLoopbackOnly,
-  type ListenAddress,
-  listenAddressOf,
-  parseListen,
-} from './listen.ts'
+import { formatListen, isLoopbackOnly, type ListenAddress, parseListen } from './listen.ts'
 import { DEFAULT_CLUSTER_ID } from './mounts.ts'
 import type { LogFormat, LogLevel } from './request-log.ts'
 import type { TlsFiles } from './serve.ts'
@@ -159,7 +153,7 @@ function listenOf(
         hint: 'Set TLS.Certificate and TLS.Key there, or give --tls-certificate and --tls-key',
       })
     }
-    return { address: listenAddressOf(url), https }
+    return { address: addressOf(url), https }
   }
   if (flags.listen === undefined && cluster !== undefined && cluster.services.length > 1) {
     throw new UsageError(
