@@ -268,6 +268,7 @@ function describe(settings: ServeSettings): [name: string, value: string][] {
 }
 
 function words({ uuid, volume, storageClasses }: Mount): string[] {
+  if (volume.listedElsewhere) return ['not shown to keep-balance: the services behind are']
   return [
     `mount ${uuid}`,
     `device ${volume.deviceId}`,

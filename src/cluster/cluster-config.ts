@@ -163,12 +163,17 @@ function configuredVolume(volume: Section): ConfiguredVolume {
   }
 }
 
-/** The first volume with AccessViaHosts keeps crunch-run from starting keepstores in containers. */
+/**
+ * crunch-run starts a keepstore in a container unless a volume has AccessViaHosts, or one that takes
+ * blocks keeps fewer copies of each than are wanted.
+ */
 function containersHaveKeepstore(section: Section, volumes: Section[]): boolean {
   const buffers = section.section('Containers').count('LocalKeepBlobBuffersPerVCPU') ?? 1
-  return (
-    buffers > 0 && volumes.every((volume) => volume.section('AccessViaHosts').names.length === 0)
-  )
+  const wanted = section.section('Collections').count('DefaultReplication') ?? 2
+  const fits = (volume: Section): boolean =>
+    volume.section('AccessViaHosts').names.length === 0 &&
+    (volume.boolean('ReadOnly') === true || (volume.count('Replication') ?? 1) >= wanted)
+  return buffers > 0 && volumes.every(fits)
 }
 
 function filePath(section: Section, name: string): string | undefined {

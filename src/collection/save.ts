@@ -10,8 +10,8 @@ export interface NewCollection {
   portableDataHash: string
   ownerUuid?: string | undefined
   storageClasses: string[]
-  /** Copies that are wanted; undefined leaves that to the cluster. */
-  replication?: number | undefined
+  /** Copies that are wanted. */
+  replication: number
 }
 
 /** A collection as the server has saved it. */

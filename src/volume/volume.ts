@@ -66,6 +66,9 @@ export interface Volume {
   /** The storage classes that its blocks belong to. */
   readonly storageClasses: readonly string[]
 
+  /** True where its blocks lie in other keep services, which list them to keep-balance themselves. */
+  readonly listedElsewhere?: true
+
   toString(): string
 
   /**
