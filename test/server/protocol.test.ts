@@ -68,7 +68,6 @@ test('what is no request of Keep is 400 Bad Request', async (t) => {
     ['GET', '/xyz'],
     ['PUT', '/xyz'],
     ['DELETE', '/index'],
-    ['HEAD', '/index'],
     ['PROPFIND', '/'],
     ['PATCH', `/${hash}`],
     ['GET', '//mounts'],
@@ -81,7 +80,7 @@ test('what is no request of Keep is 400 Bad Request', async (t) => {
   for (const [method, path] of requests) {
     const { status, body } = await h.send(method, path, bearer(tokens.systemRoot))
     assert.equal(status, 400, `${method} ${path}`)
-    assert.equal(String(body), method === 'HEAD' ? '' : 'Bad Request\n', `${method} ${path}`)
+    assert.equal(String(body), 'Bad Request\n', `${method} ${path}`)
   }
 })
 
@@ -92,10 +91,11 @@ describe('a token', () => {
   const basic = (text: string) => `Basic ${Buffer.from(`user:${text}`).toString('base64')}`
   const query = (text: string) => `?api_token=${encodeURIComponent(text)}`
   const cookie = (text: string) => {
-    const encoded = Buffer.from(text).toString('base64url')
+    // As Arvados encodes it: the URL-safe letters, and padded.
+    const encoded = Buffer.from(text).toString('base64').replaceAll('+', '-').replaceAll('/', '_')
     return `a=b; arvados_api_token=${encoded}; c=d`
   }
-  assert.match(cookie(token), /arvados_api_token=[\w-]*[_-]/)
+  assert.match(cookie(token), /arvados_api_token=\w*[_-][\w-]*=+;/)
 
   // Who comes first, and what comes behind it.
   const cases: [string, string, Record<string, string>, number][] = [
