@@ -262,6 +262,21 @@ describe('the Arvados Python SDK', {
       }
     })
 
+    it('puts and gets through a service that lies before another one', async () => {
+      await using back = await writable(2)
+      const front = await serve([`keep:${back.served.url}`], env)
+      const services = [disk(front.url)]
+      for (const data of blocks.slice(1)) {
+        const { locator } = await sdk.put(data, 2, services, USER)
+        assert.equal(await back.copies(data), 2)
+        const found = { md5: md5(data), size: data.length }
+        assert.deepEqual(await sdk.get(locator, services, USER), found)
+        assert.deepEqual(await sdk.get(locator, [disk(back.served.url)], USER), found)
+        await assert.rejects(sdk.get(locator, services, OTHER), /KeepReadError.*400/)
+      }
+      await front.stop()
+    })
+
     it('writes a collection, whose signed manifest it reads', async () => {
       await using service = await writable(2)
       const services = [disk(service.served.url)]
