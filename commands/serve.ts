@@ -21,7 +21,8 @@ services (keep:) take blocks, too: a PUT is answered when the block is on disk. 
 or keep:readonly:URL to read only, unix:serialize:/DIR to let one reader or writer at a time at a disk.
 
 What no flag and no variable says is taken from the cluster's configuration, --config, which is read \
-once: SystemRootToken, ManagementToken, BlobSigning, BlobSigningKey, BlobSigningTTL, the \
+once: SystemRootToken, ManagementToken, BlobSigning, BlobSigningKey, BlobSigningTTL, BlobTrash, \
+BlobTrashLifetime, the \
 InternalURLs of Keepstore (ARVADOS_SERVICE_INTERNAL_URL says which one of several is this server's), \
 MaxConcurrentRequests, MaxKeepBlobBuffers, TLS, SystemLogs, and Volumes whose Driver is keepgw. \
 Secrets come from there or from variables, never from a flag.
@@ -128,9 +129,8 @@ a second signal.`
     }),
     'trash-lifetime': Flags.string({
       description:
-        'how long a block that was thrown away from a directory can be taken back: 3600s, 90m, 2h, 14d; 0s deletes it at once',
+        'how long a block that was thrown away from a directory can be taken back: 3600s, 90m, 2h, 14d; 0s deletes it at once; default: BlobTrashLifetime of the configuration, or 14d',
       helpValue: 'TIME',
-      default: '14d',
     }),
     'write-buffers': Flags.integer({
       description: 'blocks that are received at once, each in 64 MiB of memory; more are refused',

@@ -32,6 +32,10 @@ export interface ClusterConfig {
   blobSigningKey?: string | undefined
   /** Seconds. */
   blobSigningTtl: number
+  /** False where no block is to be thrown away. */
+  blobTrash: boolean
+  /** Seconds. */
+  blobTrashLifetime?: number | undefined
   services: KeepService[]
   /** 0 is no limit. */
   maxConcurrentRequests?: number | undefined
@@ -106,6 +110,8 @@ function clusterConfig({ file, clusterId, section }: ClusterSection): ClusterCon
     blobSigning: collections.boolean('BlobSigning') ?? true,
     blobSigningKey: collections.text('BlobSigningKey'),
     blobSigningTtl: signingTtl(collections),
+    blobTrash: collections.boolean('BlobTrash') ?? true,
+    blobTrashLifetime: collections.duration('BlobTrashLifetime'),
     services: keepServices(section),
     maxConcurrentRequests: api.count('MaxConcurrentRequests'),
     maxKeepBlobBuffers: api.count('MaxKeepBlobBuffers'),

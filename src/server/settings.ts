@@ -35,7 +35,7 @@ export interface ServeFlags {
   'tls-key'?: string | undefined
   'log-level'?: string | undefined
   'log-format'?: string | undefined
-  'trash-lifetime': string
+  'trash-lifetime'?: string | undefined
   'write-buffers': number
   'idle-timeout': number
   head: string
@@ -73,6 +73,8 @@ export interface VolumeSetting {
 }
 
 const DEFAULT_LISTEN = '127.0.0.1:25107'
+/** Seconds: Arvados' default of BlobTrashLifetime. */
+const DEFAULT_TRASH_LIFETIME = 1_209_600
 
 /**
  * Returns the settings. Secrets come from `env` or the configuration, never from a flag. Reads the
@@ -106,7 +108,8 @@ export async function serveSettings(
     maxBlocks: flags['max-keep-blob-buffers'] ?? cluster?.maxKeepBlobBuffers ?? 0,
     writing: {
       buffers: flags['write-buffers'],
-      trashLifetime: Math.round(parseSeconds(flags['trash-lifetime'])),
+      trash: cluster?.blobTrash ?? true,
+      trashLifetime: trashLifetimeOf(flags, cluster),
     },
     idleLimit: flags['idle-timeout'] * 1000,
     log: {
@@ -119,6 +122,12 @@ export async function serveSettings(
 /** Returns the URL that the server's own clients use: `http://HOST:PORT`. */
 export function urlOf({ listen, tls }: ServeSettings): string {
   return `${tls === undefined ? 'http' : 'https'}://${formatListen(listen)}`
+}
+
+function trashLifetimeOf(flags: ServeFlags, cluster: ClusterConfig | undefined): number {
+  const text = flags['trash-lifetime']
+  if (text !== undefined) return Math.round(parseSeconds(text))
+  return Math.round(cluster?.blobTrashLifetime ?? DEFAULT_TRASH_LIFETIME)
 }
 
 function clusterIdOf(flags: ServeFlags, cluster: ClusterConfig | undefined): string {

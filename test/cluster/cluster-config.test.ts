@@ -50,6 +50,8 @@ describe('a cluster’s configuration', () => {
       blobSigning: true,
       blobSigningKey: 'the-key',
       blobSigningTtl: 1_209_600,
+      blobTrash: true,
+      blobTrashLifetime: undefined,
       maxConcurrentRequests: 64,
       maxKeepBlobBuffers: 128,
       certificate: '/etc/cert.pem',

@@ -12,6 +12,7 @@ function cluster(settings: Partial<ClusterConfig>): ClusterConfig {
     clusterId: 'xyzzy',
     blobSigning: true,
     blobSigningTtl: 3600,
+    blobTrash: true,
     services: [],
     volumes: [],
     otherVolumes: 0,

@@ -19,7 +19,7 @@ async function settings(
   env: NodeJS.ProcessEnv = {},
 ) {
   await writeFile(config, cluster === '' ? '' : `Clusters: {xyzzy: {${cluster}}}`)
-  const writing = { 'trash-lifetime': '14d', 'write-buffers': 8 }
+  const writing = { 'write-buffers': 8 }
   const reading = { 'idle-timeout': 30, head: 'if-match' }
   const defaults = { 'insecure-unsigned': false, ...reading, ...writing }
   return serveSettings({ config, volume, ...defaults, ...flags }, env)
@@ -60,6 +60,16 @@ describe('settings', () => {
     const told = await settings(off, { listen, 'insecure-unsigned': true })
     assert.equal(told.signing, undefined)
     assert.ok((await settings(KEY, { 'insecure-unsigned': true })).signing)
+  })
+
+  test('throw blocks away as the cluster does', async () => {
+    const { writing: alone } = await settings('')
+    assert.deepEqual(alone, { buffers: 8, trash: true, trashLifetime: 1_209_600 })
+    const trash = 'Collections: {BlobSigningKey: x, BlobTrash: false, BlobTrashLifetime: 2h}'
+    const { writing } = await settings(trash)
+    assert.deepEqual(writing, { buffers: 8, trash: false, trashLifetime: 7200 })
+    const flagged = await settings(trash, { 'trash-lifetime': '0s' })
+    assert.equal(flagged.writing.trashLifetime, 0)
   })
 
   test('do not turn signing off for a key that is missing', async () => {
