@@ -215,10 +215,11 @@ async function serve(settings: ServeSettings, mounts: Mount[]): Promise<void> {
 }
 
 async function openMount(
-  { volume, storageClasses }: ServeSettings['volumes'][number],
+  { volume, storageClasses, readOnly }: ServeSettings['volumes'][number],
   { clusterId, tokens: { systemRoot } }: ServeSettings,
 ): Promise<Mount> {
-  return makeMount(await openVolume(parseVolume(volume), { systemRoot, storageClasses }), clusterId)
+  const options = { systemRoot, storageClasses, readOnly }
+  return makeMount(await openVolume(parseVolume(volume), options), clusterId)
 }
 
 /** A wrong setting is thrown; what is out of reach is told. The volume is closed again. */

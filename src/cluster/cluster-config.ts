@@ -19,8 +19,9 @@ export interface ConfiguredVolume {
   /** As `--volume` has it. */
   volume: string
   storageClasses: string[]
-  /** URLs of the services that have it; all of them if there is none. */
-  accessViaHosts: URL[]
+  readOnly: boolean
+  /** The services that have it; all of them if there is none. */
+  accessViaHosts: { url: URL; readOnly: boolean }[]
 }
 
 export interface ClusterConfig {
@@ -165,7 +166,11 @@ function configuredVolume(volume: Section): ConfiguredVolume {
   return {
     volume: text,
     storageClasses: classes.names.filter((name) => classes.boolean(name)),
-    accessViaHosts: hosts.names.map((name) => httpUrl(hosts, name, name)),
+    readOnly: volume.boolean('ReadOnly') ?? false,
+    accessViaHosts: hosts.names.map((name) => ({
+      url: httpUrl(hosts, name, name),
+      readOnly: hosts.section(name).boolean('ReadOnly') ?? false,
+    })),
   }
 }
 

@@ -2,6 +2,7 @@
 import { readFile } from 'node:fs/promises'
 import {
   type ClusterConfig,
+  type ConfiguredVolume,
   findClusterConfig,
   type KeepService,
 } from '../cluster/cluster-config.ts'
@@ -70,6 +71,8 @@ export interface VolumeSetting {
   volume: string
   /** Undefined where nobody has said: then each kind of volume has its own. */
   storageClasses: string[] | undefined
+  /** True where the configuration lets nobody write to it. */
+  readOnly: boolean
 }
 
 const DEFAULT_LISTEN = '127.0.0.1:25107'
@@ -214,14 +217,12 @@ function volumesOf(
   service: KeepService | undefined,
 ): VolumeSetting[] {
   const asked = flags['storage-class']
-  const own = (cluster?.volumes ?? []).filter(
-    ({ accessViaHosts }) =>
-      accessViaHosts.length === 0 || accessViaHosts.some(({ href }) => href === service?.url.href),
-  )
   const directories = flags.volumes === undefined ? [] : splitDirectories(flags.volumes)
   const named = [...(flags.volume ?? []), ...directories]
-  const isNamed = named.length > 0
-  const volumes = isNamed ? named.map((volume) => ({ volume, storageClasses: [] })) : own
+  const volumes: VolumeSetting[] =
+    named.length > 0
+      ? named.map((volume) => ({ volume, storageClasses: undefined, readOnly: false }))
+      : configuredVolumes(cluster?.volumes ?? [], service)
   if (volumes.length === 0) {
     throw new UsageError('there is no volume to serve', {
       hint:
@@ -230,8 +231,21 @@ function volumesOf(
           : `Name one with --volume, or in ${cluster.file} with the driver keepgw and an AccessViaHosts of this server’s URL; those of other drivers are keepstore’s`,
     })
   }
-  return volumes.map(({ volume, storageClasses }) => ({
-    volume,
-    storageClasses: asked ?? (storageClasses.length > 0 ? storageClasses : undefined),
-  }))
+  return volumes.map((each) => ({ ...each, storageClasses: asked ?? each.storageClasses }))
+}
+
+/** Returns those volumes of the configuration that are this service's. */
+function configuredVolumes(
+  volumes: ConfiguredVolume[],
+  service: KeepService | undefined,
+): VolumeSetting[] {
+  return volumes.flatMap(({ volume, storageClasses, readOnly, accessViaHosts }) => {
+    const own = accessViaHosts.find(({ url }) => url.href === service?.url.href)
+    if (own === undefined && accessViaHosts.length > 0) return []
+    return {
+      volume,
+      storageClasses: storageClasses.length > 0 ? storageClasses : undefined,
+      readOnly: readOnly || own?.readOnly === true,
+    }
+  })
 }

@@ -58,7 +58,14 @@ describe('a cluster’s configuration', () => {
       certificateKey: '/etc/key.pem',
       logLevel: 'warn',
       logFormat: 'text',
-      volumes: [{ volume: 's3:/mappings:bucket', storageClasses: ['archive'], accessViaHosts: [] }],
+      volumes: [
+        {
+          volume: 's3:/mappings:bucket',
+          storageClasses: ['archive'],
+          readOnly: false,
+          accessViaHosts: [],
+        },
+      ],
       otherVolumes: 1,
       containersHaveKeepstore: false,
     })

@@ -34,7 +34,9 @@ describe('settings', () => {
     const found = await settings('')
     assert.deepEqual(found.listen, { host: '127.0.0.1', port: 25_107 })
     assert.deepEqual([found.signing, found.clusterId], [undefined, 'zzzzz'])
-    assert.deepEqual(found.volumes, [{ volume: volume[0], storageClasses: undefined }])
+    assert.deepEqual(found.volumes, [
+      { volume: volume[0], storageClasses: undefined, readOnly: false },
+    ])
     assert.deepEqual([found.maxRequests, found.maxBlocks], [0, 0])
   })
 
@@ -109,10 +111,27 @@ describe('settings', () => {
     const env = { ARVADOS_SERVICE_INTERNAL_URL: 'http://127.0.0.1:1001/' }
     const cluster = `${KEY}, ${URLS}, ${volumes}`
     const found = await settings(cluster, { volume: undefined }, env)
-    assert.deepEqual(found.volumes, [{ volume: 's3:/m:own', storageClasses: undefined }])
+    assert.deepEqual(found.volumes, [
+      { volume: 's3:/m:own', storageClasses: undefined, readOnly: false },
+    ])
     const flags = { volume: undefined, 'storage-class': ['a', 'b'] }
     assert.deepEqual((await settings(cluster, flags, env)).volumes[0]?.storageClasses, ['a', 'b'])
     await assert.rejects(settings(KEY, { volume: undefined }), /there is no volume/)
+  })
+
+  test('write to no volume that the configuration has as read-only', async () => {
+    const env = { ARVADOS_SERVICE_INTERNAL_URL: 'http://127.0.0.1:1001/' }
+    const readOnly = async (rest: string) => {
+      const volumes = `Volumes: {v: {Driver: keepgw, DriverParameters: {Volume: "unix:/d"}, ${rest}}}`
+      const found = await settings(`${KEY}, ${URLS}, ${volumes}`, { volume: undefined }, env)
+      return found.volumes[0]?.readOnly
+    }
+    const host = (more: string) => `AccessViaHosts: {"http://127.0.0.1:1001": {${more}}}`
+    assert.equal(await readOnly(''), false)
+    assert.equal(await readOnly('ReadOnly: true'), true)
+    assert.equal(await readOnly(host('')), false)
+    assert.equal(await readOnly(host('ReadOnly: true')), true)
+    assert.equal(await readOnly(`ReadOnly: true, ${host('')}`), true)
   })
 })
 
