@@ -84,12 +84,16 @@ export interface ArvadosSdk extends AsyncDisposable {
     token?: string,
   ): Promise<{ md5: string; size: number }>
   head(locator: string, services: KeepServices, token?: string): Promise<{ found: boolean }>
-  /** Stores a block in so many copies, and returns what a service answered. */
+  /**
+   * Stores a block in so many copies, and returns what a service answered. `classes` are the storage
+   * classes to have it in, `default` unless told.
+   */
   put(
     data: Buffer,
     copies: number,
     services: KeepServices,
     token?: string,
+    classes?: string[],
   ): Promise<{ locator: string }>
   /** Writes files into a new collection, which is saved nowhere, and returns its manifest. */
   write(
@@ -171,8 +175,8 @@ export async function startArvadosSdk(): Promise<ArvadosSdk> {
     read: (manifest, services, token) => call('read', { manifest, services, token }),
     get: (locator, services, token) => call('get', { locator, services, token }),
     head: (locator, services, token) => call('head', { locator, services, token }),
-    put: (data, copies, services, token) =>
-      call('put', { data: data.toString('base64'), copies, services, token }),
+    put: (data, copies, services, token, classes) =>
+      call('put', { data: data.toString('base64'), copies, services, token, classes }),
     write(contents, copies, services, token) {
       const files = Object.entries(contents).map(([name, data]) => [name, data.toString('base64')])
       return call('write', { files: Object.fromEntries(files), copies, services, token })

@@ -109,7 +109,8 @@ def head(request):
 
 def put(request):
     data = base64.b64decode(request["data"])
-    return {"locator": keep_client(request).put(data, copies=request["copies"])}
+    copies, classes = request["copies"], request.get("classes")
+    return {"locator": keep_client(request).put(data, copies=copies, classes=classes)}
 
 
 def write(request):

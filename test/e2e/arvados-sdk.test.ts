@@ -172,12 +172,16 @@ describe('the Arvados Python SDK', {
 
   describe('writing to directories', () => {
     /** A service of so many new directories, with what lies in them. */
-    async function writable(directories: number, more: NodeJS.ProcessEnv = {}) {
+    async function writable(
+      directories: number,
+      more: NodeJS.ProcessEnv = {},
+      flags: string[] = [],
+    ) {
       const dir = await mkdtemp(join(lab.dir, 'service-'))
       const roots = Array.from({ length: directories }, (_, at) => join(dir, `root${at}`))
       for (const root of roots) await mkdir(root)
       const volumes = roots.map((root) => `unix:${root}`)
-      const served = await serve(volumes, { ...env, ...more })
+      const served = await serve(volumes, { ...env, ...more }, flags)
       return {
         served,
         copies: async (data: Buffer) => {
@@ -227,6 +231,18 @@ describe('the Arvados Python SDK', {
       const put = sdk.put(data, 2, [disk(service.served.url)])
       await assert.rejects(put, /KeepWriteError.*wanted \(2/)
       assert.equal(await service.copies(data), 1)
+    })
+
+    it('is believed only what was stored in the storage classes that it asks for', async () => {
+      await using archive = await writable(2, unsigned, ['--storage-class=archive'])
+      await using ordinary = await writable(1, unsigned)
+      const services = [disk(archive.served.url), other(ordinary.served.url)]
+      const [data, more] = [contents(50_000, 'archive'), contents(50_000, 'both')]
+      await assert.rejects(sdk.put(data, 2, services.slice(0, 1)), /KeepWriteError/)
+      await sdk.put(data, 2, services, undefined, ['archive'])
+      assert.equal(await archive.copies(data), 2)
+      await sdk.put(more, 1, services, undefined, ['archive', 'default'])
+      assert.deepEqual([await archive.copies(more), await ordinary.copies(more)], [1, 1])
     })
 
     it('goes past a gateway that takes no blocks', async () => {
