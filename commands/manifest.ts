@@ -74,7 +74,7 @@ Exit codes: 0 all done, 1 failed, 2 usage, 3 done, but some objects were left ou
         hint: 'Leave --json out, or say --portable-data-hash or --split',
       })
     }
-    const locator = flags['portable-data-hash'] ? bareLocator : locatorsOf(flags)
+    const locator = flags['portable-data-hash'] ? bareLocator : await locatorsOf(flags)
     const base = flags.split ? aroundPrefix : () => flags['strip-prefix']
     const signal = this.stopSignal()
     const source = await openSource(args.bucket, flags, base, signal)

@@ -1,5 +1,5 @@
-import { Flags } from '@oclif/core'
-import { KeepgwCommand } from '../src/command.ts'
+import * as Flags from '@oclif/core/flags'
+import { clusterFlags, KeepgwCommand } from '../src/command.ts'
 import { ExitCode, KeepgwError, messageOf, UsageError } from '../src/errors.ts'
 import { clusterWarnings, type Reach, reach } from '../src/server/check.ts'
 import { assertDistinct, type Mount, makeMount } from '../src/server/mounts.ts'
@@ -21,7 +21,8 @@ services (keep:) take blocks, too: a PUT is answered when the block is on disk. 
 or keep:readonly:URL to read only, unix:serialize:/DIR to let one reader or writer at a time at a disk.
 
 What no flag and no variable says is taken from the cluster's configuration, --config, which is read \
-once: SystemRootToken, ManagementToken, BlobSigning, BlobSigningKey, BlobSigningTTL, the \
+once: SystemRootToken, ManagementToken, BlobSigning, BlobSigningKey, BlobSigningTTL, BlobTrash, \
+BlobTrashLifetime, the \
 InternalURLs of Keepstore (ARVADOS_SERVICE_INTERNAL_URL says which one of several is this server's), \
 MaxConcurrentRequests, MaxKeepBlobBuffers, TLS, SystemLogs, and Volumes whose Driver is keepgw. \
 Secrets come from there or from variables, never from a flag.
@@ -76,12 +77,7 @@ a second signal.`
       helpValue: 'HOST:PORT',
       env: 'KEEPGW_LISTEN',
     }),
-    config: Flags.string({
-      description:
-        'the cluster’s configuration; default: ARVADOS_CONFIG, or /etc/arvados/config.yml where that is',
-      helpValue: 'FILE',
-      env: 'KEEPGW_CONFIG',
-    }),
+    ...clusterFlags,
     'cluster-id': Flags.string({
       description:
         'which cluster of the configuration; without one, the cluster in the UUIDs of mounts: zzzzz by default',
@@ -99,11 +95,6 @@ a second signal.`
       default: false,
       description:
         'where nothing is signed, serve blocks to everybody who reaches the address, not only to this machine',
-    }),
-    'blob-signing-ttl': Flags.string({
-      description: 'the cluster’s BlobSigningTTL; default: that of the configuration, or 336h',
-      helpValue: 'DURATION',
-      env: 'KEEPGW_BLOB_SIGNING_TTL',
     }),
     'max-concurrent-requests': Flags.integer({
       description:
@@ -138,9 +129,8 @@ a second signal.`
     }),
     'trash-lifetime': Flags.string({
       description:
-        'how long a block that was thrown away from a directory can be taken back: 3600s, 90m, 2h, 14d; 0s deletes it at once',
+        'how long a block that was thrown away from a directory can be taken back: 3600s, 90m, 2h, 14d; 0s deletes it at once; default: BlobTrashLifetime of the configuration, or 14d',
       helpValue: 'TIME',
-      default: '14d',
     }),
     'write-buffers': Flags.integer({
       description: 'blocks that are received at once, each in 64 MiB of memory; more are refused',
@@ -225,10 +215,11 @@ async function serve(settings: ServeSettings, mounts: Mount[]): Promise<void> {
 }
 
 async function openMount(
-  { volume, storageClasses }: ServeSettings['volumes'][number],
+  { volume, storageClasses, readOnly }: ServeSettings['volumes'][number],
   { clusterId, tokens: { systemRoot } }: ServeSettings,
 ): Promise<Mount> {
-  return makeMount(await openVolume(parseVolume(volume), { systemRoot, storageClasses }), clusterId)
+  const options = { systemRoot, storageClasses, readOnly }
+  return makeMount(await openVolume(parseVolume(volume), options), clusterId)
 }
 
 /** A wrong setting is thrown; what is out of reach is told. The volume is closed again. */
@@ -278,6 +269,7 @@ function describe(settings: ServeSettings): [name: string, value: string][] {
 }
 
 function words({ uuid, volume, storageClasses }: Mount): string[] {
+  if (volume.listedElsewhere) return ['not shown to keep-balance: the services behind are']
   return [
     `mount ${uuid}`,
     `device ${volume.deviceId}`,

@@ -47,19 +47,15 @@ export const VARIABLES: Meaning[] = [
   ],
   [
     'KEEPGW_BLOB_SIGNING_KEY',
-    'The key by which `serve` checks the signatures of locators; before Collections.BlobSigningKey of the configuration.',
+    'The key by which `serve` checks the signatures of locators, and with which `--sign` of manifest and collection create signs; before Collections.BlobSigningKey of the configuration.',
   ],
   [
     'ARVADOS_CONFIG, ARVADOS_SERVICE_INTERNAL_URL',
     'The configuration of the cluster, where `--config` does not name it; and which one of its Services.Keepstore.InternalURLs is that of `serve`.',
   ],
   [
-    'KEEPGW_BLOB_SIGNING_KEY, KEEPGW_BLOB_SIGNING_TTL',
-    'The cluster’s Collections.BlobSigningKey and Collections.BlobSigningTTL (default: 336h), with which `--sign` of manifest and collection create signs.',
-  ],
-  [
     'ARVADOS_API_HOST, ARVADOS_API_TOKEN, ARVADOS_API_HOST_INSECURE',
-    'The API server for collection create, the token that it asks with and that `--sign` signs for, and whether the server’s certificate is left unchecked. What is not set is looked for in ~/.config/arvados/settings.conf.',
+    'The API server for collection create and service register --database-record, the token that it asks with and that `--sign` signs for, and whether the server’s certificate is left unchecked. What is not set is looked for in ~/.config/arvados/settings.conf.',
   ],
   ['XDG_CONFIG_HOME', 'Where arvados/settings.conf lies. Default: ~/.config.'],
   ['AWS_ENDPOINT_URL, AWS_ENDPOINT_URL_S3', 'As `--endpoint-url`, which goes before them.'],

@@ -1,16 +1,24 @@
 /** What the commands share that make collections of indexed objects. */
 import * as Args from '@oclif/core/args'
 import * as Flags from '@oclif/core/flags'
-import { arvadosToken } from './collection/arvados-settings.ts'
-import { clusterSigningKey, locatorText } from './collection/locators.ts'
+import { arvadosToken } from './arvados/settings.ts'
+import { type ClusterFlags, findClusterConfig } from './cluster/cluster-config.ts'
+import { requireSigningKey } from './cluster/signing.ts'
+import { locatorText } from './collection/locators.ts'
 import type { ManifestCounts } from './collection/manifest-writer.ts'
 import { CollectionSource } from './collection/source.ts'
-import { KeepgwCommand, mappingFlags } from './command.ts'
+import { clusterFlags, KeepgwCommand, mappingFlags } from './command.ts'
 import { mappingPart } from './config.ts'
 import { ExitCode } from './errors.ts'
 import type { LocatorText } from './keep/manifest.ts'
 import { formatBytes } from './progress.ts'
 import { showKey } from './remote/key.ts'
+
+interface LocatorFlags extends ClusterFlags {
+  hint?: string | undefined
+  sign: boolean
+  'blob-signing-ttl'?: string | undefined
+}
 
 export const collectionArgs = {
   bucket: Args.string({
@@ -36,8 +44,9 @@ export const collectionFlags = {
   sign: Flags.boolean({
     default: false,
     description:
-      'sign the locators for the token in ARVADOS_API_TOKEN, with KEEPGW_BLOB_SIGNING_KEY',
+      'sign the locators for the token in ARVADOS_API_TOKEN, with the cluster’s BlobSigningKey: that of KEEPGW_BLOB_SIGNING_KEY, or of the configuration',
   }),
+  ...clusterFlags,
   'allow-trusted': Flags.boolean({
     default: false,
     description: 'take in objects whose MD5 was only taken from their ETag',
@@ -95,8 +104,14 @@ export async function openSource(
   }
 }
 
-/** Returns the locators that the flags ask for. Throws UsageError. */
-export function locatorsOf(flags: { hint?: string | undefined; sign: boolean }): LocatorText {
-  const signing = flags.sign ? { token: arvadosToken(), key: clusterSigningKey() } : undefined
-  return locatorText({ service: flags.hint, signing })
+/**
+ * Returns the locators that the flags ask for. Reads the cluster's configuration only where something
+ * is to be signed. Throws UsageError.
+ */
+export async function locatorsOf(flags: LocatorFlags): Promise<LocatorText> {
+  if (!flags.sign) return locatorText({ service: flags.hint })
+  const token = arvadosToken()
+  const cluster = await findClusterConfig(flags, process.env)
+  const key = requireSigningKey(cluster, process.env, flags['blob-signing-ttl'])
+  return locatorText({ service: flags.hint, signing: { token, key } })
 }

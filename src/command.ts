@@ -58,6 +58,26 @@ export const remoteFlags = {
   }),
 }
 
+/** Flags that say what a cluster signs with, and where that is written. */
+export const clusterFlags = {
+  config: Flags.string({
+    helpValue: 'FILE',
+    env: 'KEEPGW_CONFIG',
+    description:
+      'the cluster’s configuration; default: ARVADOS_CONFIG, or /etc/arvados/config.yml where that is',
+  }),
+  'cluster-id': Flags.string({
+    helpValue: 'ID',
+    env: 'KEEPGW_CLUSTER_ID',
+    description: 'which cluster of the configuration, where it has several',
+  }),
+  'blob-signing-ttl': Flags.string({
+    helpValue: 'DURATION',
+    env: 'KEEPGW_BLOB_SIGNING_TTL',
+    description: 'the cluster’s BlobSigningTTL; default: that of the configuration, or 336h',
+  }),
+}
+
 /** Flags that bound what a run does. */
 export const limitFlags = {
   'bandwidth-limit': Flags.string({

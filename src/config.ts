@@ -2,8 +2,8 @@
 import { existsSync, readdirSync } from 'node:fs'
 import { homedir } from 'node:os'
 import { dirname, join, relative, resolve } from 'node:path'
-import { UsageError } from './errors.ts'
-import { readDescription, stateDir } from './mapping/description.ts'
+import { KeepgwError, UsageError } from './errors.ts'
+import { findDescription, stateDir } from './mapping/description.ts'
 import type { RemoteSpec } from './remote/remote.ts'
 import { formatSpec, parseBucket } from './remote/spec.ts'
 
@@ -25,14 +25,21 @@ export interface MappingPart {
 /**
  * Returns the mapping, and the part of it, that `BUCKET[/PREFIX]`, `s3://BUCKET[/PREFIX]` or a
  * directory names: of a directory its own mapping, or that of the nearest one around it. Throws
- * UsageError where the mapping is of another remote, and MappingUnreachable.
+ * UsageError where the mapping is of another remote, KeepgwError where there is none, and
+ * MappingUnreachable.
  */
 export async function mappingPart(text: string, flag?: string): Promise<MappingPart> {
   const isBare = /^[^/:.][^/:]*\//.test(text)
   const spec = parseBucket(isBare ? `s3://${text}` : text)
   const isNamed = flag !== undefined || spec.kind === 's3'
   const dir = isNamed ? mappingsDir(spec, flag) : nearestMapping(spec.root)
-  const { remote } = await readDescription(dir)
+  const description = await findDescription(dir)
+  if (description === undefined) {
+    throw new KeepgwError(`${formatSpec(spec)} is not indexed: there is no mapping ${dir}`, {
+      hint: 'Run keepgw index first; if it was, mount the disk of its mapping, or name that with --mappings DIR',
+    })
+  }
+  const { remote } = description
   const prefix = prefixIn(remote, spec)
   if (prefix !== undefined) return { dir, prefix }
   throw new UsageError(

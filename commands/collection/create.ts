@@ -1,8 +1,8 @@
 import * as Flags from '@oclif/core/flags'
-import { createCollection, MAX_REQUEST } from '../../src/collection/arvados-api.ts'
-import { arvadosSettings } from '../../src/collection/arvados-settings.ts'
+import { arvadosSettings } from '../../src/arvados/settings.ts'
 import { chunks } from '../../src/collection/chunks.ts'
 import { ManifestWriter } from '../../src/collection/manifest-writer.ts'
+import { createCollection, MAX_REQUEST } from '../../src/collection/save.ts'
 import {
   CollectionCommand,
   collectionArgs,
@@ -26,8 +26,9 @@ ARVADOS_API_HOST, ARVADOS_API_TOKEN and ARVADOS_API_HOST_INSECURE say where and 
 Arvados tools; they are also read from ~/.config/arvados/settings.conf. A token that is not an \
 administrator’s needs --sign where the cluster signs.
 
-The collection asks for copies in the storage class keepgw, which no other service has: so Arvados \
-neither counts on the bucket for data that it keeps itself, nor copies the bucket into Keep.
+The collection asks for one copy in the storage class keepgw, which no other service has: so Arvados \
+neither counts on the bucket for data that it keeps itself, nor copies the bucket into Keep, as it \
+would where a collection wants more copies than its storage classes have.
 
 Exit codes: 0 saved, 1 failed, 2 usage, 3 saved, but some objects were left out or may be missing, 130 \
 interrupted.`
@@ -63,7 +64,8 @@ interrupted.`
     replication: Flags.integer({
       helpValue: 'N',
       min: 1,
-      description: 'copies wanted; default: the cluster’s',
+      default: 1,
+      description: 'copies wanted; with more than the gateway’s one, keep-balance copies into Keep',
     }),
     ...outputFlags,
   }
@@ -73,7 +75,7 @@ interrupted.`
     this.useJson(flags.json)
     const ownerUuid = checkedOwner(flags['owner-uuid'])
     const settings = arvadosSettings()
-    const locator = locatorsOf(flags)
+    const locator = await locatorsOf(flags)
     const signal = this.stopSignal()
     const source = await openSource(args.bucket, flags, () => flags['strip-prefix'], signal)
     try {

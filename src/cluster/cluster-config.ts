@@ -1,6 +1,7 @@
 /** What keepgw takes from a cluster's configuration. All else in it is not keepgw's. */
+import { existsSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
-import { type ClusterSection, readClusterSection } from './config-file.ts'
+import { type ClusterSection, DEFAULT_CONFIG, readClusterSection } from './config-file.ts'
 import type { Section } from './section.ts'
 
 /** An entry of Services.Keepstore.InternalURLs. */
@@ -18,8 +19,9 @@ export interface ConfiguredVolume {
   /** As `--volume` has it. */
   volume: string
   storageClasses: string[]
-  /** URLs of the services that have it; all of them if there is none. */
-  accessViaHosts: URL[]
+  readOnly: boolean
+  /** The services that have it; all of them if there is none. */
+  accessViaHosts: { url: URL; readOnly: boolean }[]
 }
 
 export interface ClusterConfig {
@@ -31,6 +33,10 @@ export interface ClusterConfig {
   blobSigningKey?: string | undefined
   /** Seconds. */
   blobSigningTtl: number
+  /** False where no block is to be thrown away. */
+  blobTrash: boolean
+  /** Seconds. */
+  blobTrashLifetime?: number | undefined
   services: KeepService[]
   /** 0 is no limit. */
   maxConcurrentRequests?: number | undefined
@@ -60,6 +66,25 @@ const LEVELS = {
 } as const
 const FORMATS = { json: 'json', text: 'text' } as const
 
+/** Which configuration, and which cluster of it. */
+export interface ClusterFlags {
+  config?: string | undefined
+  'cluster-id'?: string | undefined
+}
+
+/**
+ * As readClusterConfig(), of the file that `--config` names, else ARVADOS_CONFIG, else the one that
+ * Arvados has where that is there. Undefined where there is none.
+ */
+export async function findClusterConfig(
+  flags: ClusterFlags,
+  env: NodeJS.ProcessEnv,
+): Promise<ClusterConfig | undefined> {
+  const named = flags.config || env.ARVADOS_CONFIG
+  const file = named || (existsSync(DEFAULT_CONFIG) ? DEFAULT_CONFIG : undefined)
+  return file === undefined ? undefined : readClusterConfig(file, flags['cluster-id'])
+}
+
 /**
  * Reads what is keepgw's in a configuration file. Undefined for a file without any setting. Throws
  * UsageError for what is unknown or malformed among it.
@@ -86,6 +111,8 @@ function clusterConfig({ file, clusterId, section }: ClusterSection): ClusterCon
     blobSigning: collections.boolean('BlobSigning') ?? true,
     blobSigningKey: collections.text('BlobSigningKey'),
     blobSigningTtl: signingTtl(collections),
+    blobTrash: collections.boolean('BlobTrash') ?? true,
+    blobTrashLifetime: collections.duration('BlobTrashLifetime'),
     services: keepServices(section),
     maxConcurrentRequests: api.count('MaxConcurrentRequests'),
     maxKeepBlobBuffers: api.count('MaxKeepBlobBuffers'),
@@ -139,16 +166,25 @@ function configuredVolume(volume: Section): ConfiguredVolume {
   return {
     volume: text,
     storageClasses: classes.names.filter((name) => classes.boolean(name)),
-    accessViaHosts: hosts.names.map((name) => httpUrl(hosts, name, name)),
+    readOnly: volume.boolean('ReadOnly') ?? false,
+    accessViaHosts: hosts.names.map((name) => ({
+      url: httpUrl(hosts, name, name),
+      readOnly: hosts.section(name).boolean('ReadOnly') ?? false,
+    })),
   }
 }
 
-/** The first volume with AccessViaHosts keeps crunch-run from starting keepstores in containers. */
+/**
+ * crunch-run starts a keepstore in a container unless a volume has AccessViaHosts, or one that takes
+ * blocks keeps fewer copies of each than are wanted.
+ */
 function containersHaveKeepstore(section: Section, volumes: Section[]): boolean {
   const buffers = section.section('Containers').count('LocalKeepBlobBuffersPerVCPU') ?? 1
-  return (
-    buffers > 0 && volumes.every((volume) => volume.section('AccessViaHosts').names.length === 0)
-  )
+  const wanted = section.section('Collections').count('DefaultReplication') ?? 2
+  const fits = (volume: Section): boolean =>
+    volume.section('AccessViaHosts').names.length === 0 &&
+    (volume.boolean('ReadOnly') === true || (volume.count('Replication') ?? 1) >= wanted)
+  return buffers > 0 && volumes.every(fits)
 }
 
 function filePath(section: Section, name: string): string | undefined {

@@ -1,28 +1,31 @@
 /** Spans of time as Arvados' configuration has them: Go's durations. */
 
-/** Seconds of each unit (Go's time.ParseDuration). */
-const UNITS: Record<string, number> = {
-  ns: 1e-9,
-  us: 1e-6,
-  µs: 1e-6,
-  ms: 1e-3,
-  s: 1,
-  m: 60,
-  h: 3600,
+/** Nanoseconds of each unit (Go's time.ParseDuration). */
+const UNITS: Record<string, bigint> = {
+  ns: 1n,
+  us: 1_000n,
+  µs: 1_000n,
+  ms: 1_000_000n,
+  s: 1_000_000_000n,
+  m: 60_000_000_000n,
+  h: 3_600_000_000_000n,
 }
 
-const PART = '(\\d+(?:\\.\\d*)?|\\.\\d+)(ns|us|µs|ms|s|m|h)'
+const PART = '(?:(\\d+)(?:\\.(\\d*))?|\\.(\\d+))(ns|us|µs|ms|s|m|h)'
 
 /**
  * Returns the seconds of a duration such as `336h`, `1h30m` or `500ms`, or undefined for any other
- * text. Negative ones are none here.
+ * text. Negative ones are none here. Reckons in whole nanoseconds, as Go does: in floating point 4.1
+ * hours are a little less than 14,760 seconds, and a TTL that is a second off verifies no signature.
  */
 export function parseDuration(text: string): number | undefined {
   if (text === '0') return 0
   if (!new RegExp(`^(?:${PART})+$`).test(text)) return undefined
-  let seconds = 0
-  for (const [, number, unit] of text.matchAll(new RegExp(PART, 'g'))) {
-    seconds += Number(number) * UNITS[unit!]!
+  let nanoseconds = 0n
+  for (const [, whole = '0', after, alone, unit] of text.matchAll(new RegExp(PART, 'g'))) {
+    const fraction = after ?? alone ?? ''
+    const digits = BigInt(whole + fraction)
+    nanoseconds += (digits * UNITS[unit!]!) / 10n ** BigInt(fraction.length)
   }
-  return seconds
+  return Number(nanoseconds) / 1e9
 }

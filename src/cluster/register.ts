@@ -14,6 +14,12 @@ export function serviceUuid(clusterId: string, rendezvous = ''): string | undefi
   return /^[a-z0-9]{15}$/.test(rendezvous) ? `${clusterId}-bi6l4-${rendezvous}` : undefined
 }
 
+/** Returns host and port of an http or https URL; a port that it does not name is the scheme's. */
+export function addressOf({ protocol, hostname, port }: URL): { host: string; port: number } {
+  const host = hostname.replace(/^\[|\]$/g, '')
+  return { host, port: port === '' ? (protocol === 'https:' ? 443 : 80) : Number(port) }
+}
+
 /** Returns the YAML that goes into the cluster's configuration. */
 export function registerEntry(clusterId: string, url: URL): string {
   return `Clusters:

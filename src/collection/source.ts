@@ -36,11 +36,18 @@ export class CollectionSource {
       })
     }
     const source = new CollectionSource(Catalog.open(dir, { readOnly: true }), options)
-    if (!source.#isEmpty()) return source
+    if (!isEmpty(source.tree)) return source
+    const isIndexed =
+      source.#snapshot.lastRun?.outcome === 'complete' ||
+      !isEmpty(new KeyTree(source.#snapshot, ''))
     await source.close()
-    throw new KeepgwError(`no object is indexed whose key starts with "${prefix}"`, {
-      hint: 'See: keepgw status',
-    })
+    if (!isIndexed) {
+      throw new KeepgwError(`nothing is indexed yet in the mapping ${dir}`, {
+        hint: 'Run keepgw index first',
+      })
+    }
+    const which = prefix === '' ? '' : ` whose key starts with "${prefix}"`
+    throw new KeepgwError(`no object is indexed${which}`, { hint: 'See: keepgw status' })
   }
 
   /** Returns what the last index run has left open, a sentence each: objects may be missing. */
@@ -86,9 +93,9 @@ export class CollectionSource {
     this.#snapshot.close()
     await this.#catalog.close()
   }
+}
 
-  #isEmpty(): boolean {
-    for (const _entry of this.tree.entries('')) return false
-    return true
-  }
+function isEmpty(tree: KeyTree): boolean {
+  for (const _entry of tree.entries('')) return false
+  return true
 }

@@ -42,8 +42,9 @@ export function checkSignature(
   now: number,
   signing: SigningKey,
 ): SignatureVerdict {
-  const hint = hints.find((each) => each.startsWith('A'))
-  const [, signature, expiryHex] = HINT.exec(hint ?? '') ?? []
+  const [hint = '', another] = hints.filter((each) => each.startsWith('A'))
+  if (another !== undefined) return 'invalid'
+  const [, signature, expiryHex] = HINT.exec(hint) ?? []
   if (signature === undefined || expiryHex === undefined) return 'invalid'
   // As keepstore: the time is looked at first, so that an old locator says what is the matter with it.
   if (Number.parseInt(expiryHex, 16) < now) return 'expired'

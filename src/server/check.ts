@@ -7,12 +7,12 @@ import type { Volume } from '../volume/volume.ts'
 import type { ServeSettings } from './settings.ts'
 
 /**
- * `reachable`: a place of a block answered, or said that it is gone. `empty`: there is no block to
- * ask for, so only the mapping was looked at. `unreachable`: no client would get a block from it.
+ * `reachable`: a place of a block answered, or said that it is gone. `empty`: the storage answered,
+ * and there is no block to ask for. `unreachable`: no client would get a block from it.
  */
 export type Reach = { state: 'reachable' | 'empty' } | { state: 'unreachable'; reason: string }
 
-/** Asks a volume for the first block that it lists. Throws the signal's reason only. */
+/** Asks a volume for the first block that it lists, if any. Throws the signal's reason only. */
 export async function reach(
   volume: Volume,
   idleLimit: number,
@@ -34,6 +34,7 @@ export async function reach(
       })
       return { state: 'reachable' }
     }
+    await volume.probe?.(signal)
     return { state: 'empty' }
   } catch (error) {
     signal.throwIfAborted()

@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import type { Volume } from '../volume/volume.ts'
 import { authorize } from './access.ts'
 import { Refused } from './errors.ts'
-import { mountEntry } from './mounts.ts'
+import { mountEntry, shownMounts } from './mounts.ts'
 import { type Context, write } from './request.ts'
 import type { Service } from './service.ts'
 
@@ -16,10 +16,10 @@ export async function getIndex(service: Service, ctx: Context, prefix = ''): Pro
   await sendIndex(ctx, service.volumes, prefix)
 }
 
-/** Answers with the mounts. */
+/** Answers with the mounts, but for those whose blocks other services list. */
 export function getMounts(service: Service, ctx: Context): void {
   authorizeRoot(service, ctx)
-  ctx.body = service.mounts.map(mountEntry)
+  ctx.body = shownMounts(service.mounts).map(mountEntry)
 }
 
 /** Answers as getIndex, for one mount. */
@@ -30,9 +30,9 @@ export async function getMountBlocks(
   prefix = '',
 ): Promise<void> {
   authorizeRoot(service, ctx)
-  const at = service.mounts.findIndex((mount) => mount.uuid === uuid)
-  if (at < 0) throw new Refused(404, 'Not Found')
-  await sendIndex(ctx, [service.volumes[at]!], prefix)
+  const mount = shownMounts(service.mounts).find((each) => each.uuid === uuid)
+  if (mount === undefined) throw new Refused(404, 'Not Found')
+  await sendIndex(ctx, [service.volumes[service.mounts.indexOf(mount)]!], prefix)
 }
 
 /** Takes a list of blocks to pull or to trash, and does nothing with it: nothing is written here. */

@@ -22,12 +22,6 @@ export function parseListen(text: string): ListenAddress {
   return { host: ipv6 ?? (name === '' ? '::' : name), port }
 }
 
-/** Returns the address of an http or https URL; a port that it does not name is the scheme's. */
-export function listenAddressOf({ protocol, hostname, port }: URL): ListenAddress {
-  const host = hostname.replace(/^\[|\]$/g, '')
-  return { host, port: port === '' ? (protocol === 'https:' ? 443 : 80) : Number(port) }
-}
-
 /** True if only this machine can reach the address. */
 export function isLoopbackOnly({ host }: ListenAddress): boolean {
   return host === 'localhost' || isLoopback(host)

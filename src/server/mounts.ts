@@ -58,6 +58,14 @@ export function assertDistinct(mounts: readonly Mount[]): void {
   }
 }
 
+/**
+ * Returns the mounts that keep-balance is told of. Blocks of other keep services are not among them: a
+ * copy that is counted twice lets it trash one that is needed, and to count none is safe.
+ */
+export function shownMounts(mounts: readonly Mount[]): Mount[] {
+  return mounts.filter(({ volume }) => volume.listedElsewhere !== true)
+}
+
 /** Returns what `GET /mounts` says of a mount, in the words of the Keep protocol. */
 export function mountEntry(mount: Mount) {
   return {

@@ -50,7 +50,7 @@ export interface RunningServer {
 }
 
 /** Memory for 512 MiB of blocks; and Arvados' own BlobTrashLifetime. */
-const WRITING: WriteOptions = { buffers: 8, trashLifetime: 1_209_600 }
+const WRITING: WriteOptions = { buffers: 8, trash: true, trashLifetime: 1_209_600 }
 
 /** Returns the server once it listens. The volumes stay the caller's. Throws KeepgwError. */
 export async function startServer(options: ServeOptions): Promise<RunningServer> {

@@ -1,26 +1,19 @@
 /** What a server is told to do: by flags, else by variables, else by the cluster's configuration. */
-import { existsSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import {
   type ClusterConfig,
-  DEFAULT_SIGNING_TTL,
+  type ConfiguredVolume,
+  findClusterConfig,
   type KeepService,
-  readClusterConfig,
 } from '../cluster/cluster-config.ts'
-import { DEFAULT_CONFIG, isClusterId } from '../cluster/config-file.ts'
-import { parseDuration } from '../cluster/duration.ts'
-import { serviceUuid } from '../cluster/register.ts'
+import { isClusterId } from '../cluster/config-file.ts'
+import { addressOf, serviceUuid } from '../cluster/register.ts'
+import { signingKeyOf } from '../cluster/signing.ts'
 import { messageOf, UsageError } from '../errors.ts'
 import type { SigningKey } from '../keep/signature.ts'
 import { parseSeconds } from '../units.ts'
 import { splitDirectories } from '../volume/spec.ts'
-import {
-  formatListen,
-  isLoopbackOnly,
-  type ListenAddress,
-  listenAddressOf,
-  parseListen,
-} from './listen.ts'
+import { formatListen, isLoopbackOnly, type ListenAddress, parseListen } from './listen.ts'
 import { DEFAULT_CLUSTER_ID } from './mounts.ts'
 import type { LogFormat, LogLevel } from './request-log.ts'
 import type { TlsFiles } from './serve.ts'
@@ -43,7 +36,7 @@ export interface ServeFlags {
   'tls-key'?: string | undefined
   'log-level'?: string | undefined
   'log-format'?: string | undefined
-  'trash-lifetime': string
+  'trash-lifetime'?: string | undefined
   'write-buffers': number
   'idle-timeout': number
   head: string
@@ -78,9 +71,13 @@ export interface VolumeSetting {
   volume: string
   /** Undefined where nobody has said: then each kind of volume has its own. */
   storageClasses: string[] | undefined
+  /** True where the configuration lets nobody write to it. */
+  readOnly: boolean
 }
 
 const DEFAULT_LISTEN = '127.0.0.1:25107'
+/** Seconds: Arvados' default of BlobTrashLifetime. */
+const DEFAULT_TRASH_LIFETIME = 1_209_600
 
 /**
  * Returns the settings. Secrets come from `env` or the configuration, never from a flag. Reads the
@@ -90,11 +87,11 @@ export async function serveSettings(
   flags: ServeFlags,
   env: NodeJS.ProcessEnv,
 ): Promise<ServeSettings> {
-  const cluster = await readConfig(flags, env)
+  const cluster = await findClusterConfig(flags, env)
   const service = ownService(cluster?.services ?? [], env.ARVADOS_SERVICE_INTERNAL_URL)
   const tls = await readTls(flags, cluster)
   const listen = listenOf(flags, cluster, service, tls !== undefined)
-  const signing = signingOf(flags, env, cluster)
+  const signing = signingKeyOf(cluster, env, flags['blob-signing-ttl'])
   assertSafe(listen.address, signing, flags['insecure-unsigned'])
   const clusterId = clusterIdOf(flags, cluster)
   return {
@@ -114,7 +111,8 @@ export async function serveSettings(
     maxBlocks: flags['max-keep-blob-buffers'] ?? cluster?.maxKeepBlobBuffers ?? 0,
     writing: {
       buffers: flags['write-buffers'],
-      trashLifetime: Math.round(parseSeconds(flags['trash-lifetime'])),
+      trash: cluster?.blobTrash ?? true,
+      trashLifetime: trashLifetimeOf(flags, cluster),
     },
     idleLimit: flags['idle-timeout'] * 1000,
     log: {
@@ -129,10 +127,10 @@ export function urlOf({ listen, tls }: ServeSettings): string {
   return `${tls === undefined ? 'http' : 'https'}://${formatListen(listen)}`
 }
 
-async function readConfig(flags: ServeFlags, env: NodeJS.ProcessEnv) {
-  const named = flags.config || env.ARVADOS_CONFIG
-  const file = named ?? (existsSync(DEFAULT_CONFIG) ? DEFAULT_CONFIG : undefined)
-  return file === undefined ? undefined : readClusterConfig(file, flags['cluster-id'])
+function trashLifetimeOf(flags: ServeFlags, cluster: ClusterConfig | undefined): number {
+  const text = flags['trash-lifetime']
+  if (text !== undefined) return Math.round(parseSeconds(text))
+  return Math.round(cluster?.blobTrashLifetime ?? DEFAULT_TRASH_LIFETIME)
 }
 
 function clusterIdOf(flags: ServeFlags, cluster: ClusterConfig | undefined): string {
@@ -167,7 +165,7 @@ function listenOf(
         hint: 'Set TLS.Certificate and TLS.Key there, or give --tls-certificate and --tls-key',
       })
     }
-    return { address: listenAddressOf(url), https }
+    return { address: addressOf(url), https }
   }
   if (flags.listen === undefined && cluster !== undefined && cluster.services.length > 1) {
     throw new UsageError(
@@ -199,28 +197,6 @@ async function readPem(file: string): Promise<Buffer> {
   }
 }
 
-function signingOf(
-  flags: ServeFlags,
-  env: NodeJS.ProcessEnv,
-  cluster: ClusterConfig | undefined,
-): SigningKey | undefined {
-  const key = env.KEEPGW_BLOB_SIGNING_KEY || cluster?.blobSigningKey
-  if (cluster?.blobSigning === false) return undefined
-  if (key !== undefined) return { key, ttl: signingTtl(flags, cluster) }
-  if (cluster === undefined) return undefined
-  throw new UsageError(`${cluster.file}: Collections.BlobSigningKey is missing`, {
-    hint: 'Set it there or in KEEPGW_BLOB_SIGNING_KEY; or set Collections.BlobSigning to false, if the cluster does not sign',
-  })
-}
-
-function signingTtl(flags: ServeFlags, cluster: ClusterConfig | undefined): number {
-  const text = flags['blob-signing-ttl']
-  if (text === undefined) return cluster?.blobSigningTtl ?? DEFAULT_SIGNING_TTL
-  const seconds = Math.floor(parseDuration(text) ?? 0)
-  if (seconds > 0) return seconds
-  throw new UsageError(`--blob-signing-ttl ${text} is no duration`, { hint: 'Write 336h' })
-}
-
 function assertSafe(
   listen: ListenAddress,
   signing: SigningKey | undefined,
@@ -241,14 +217,12 @@ function volumesOf(
   service: KeepService | undefined,
 ): VolumeSetting[] {
   const asked = flags['storage-class']
-  const own = (cluster?.volumes ?? []).filter(
-    ({ accessViaHosts }) =>
-      accessViaHosts.length === 0 || accessViaHosts.some(({ href }) => href === service?.url.href),
-  )
   const directories = flags.volumes === undefined ? [] : splitDirectories(flags.volumes)
   const named = [...(flags.volume ?? []), ...directories]
-  const isNamed = named.length > 0
-  const volumes = isNamed ? named.map((volume) => ({ volume, storageClasses: [] })) : own
+  const volumes: VolumeSetting[] =
+    named.length > 0
+      ? named.map((volume) => ({ volume, storageClasses: undefined, readOnly: false }))
+      : configuredVolumes(cluster?.volumes ?? [], service)
   if (volumes.length === 0) {
     throw new UsageError('there is no volume to serve', {
       hint:
@@ -257,8 +231,21 @@ function volumesOf(
           : `Name one with --volume, or in ${cluster.file} with the driver keepgw and an AccessViaHosts of this server’s URL; those of other drivers are keepstore’s`,
     })
   }
-  return volumes.map(({ volume, storageClasses }) => ({
-    volume,
-    storageClasses: asked ?? (storageClasses.length > 0 ? storageClasses : undefined),
-  }))
+  return volumes.map((each) => ({ ...each, storageClasses: asked ?? each.storageClasses }))
+}
+
+/** Returns those volumes of the configuration that are this service's. */
+function configuredVolumes(
+  volumes: ConfiguredVolume[],
+  service: KeepService | undefined,
+): VolumeSetting[] {
+  return volumes.flatMap(({ volume, storageClasses, readOnly, accessViaHosts }) => {
+    const own = accessViaHosts.find(({ url }) => url.href === service?.url.href)
+    if (own === undefined && accessViaHosts.length > 0) return []
+    return {
+      volume,
+      storageClasses: storageClasses.length > 0 ? storageClasses : undefined,
+      readOnly: readOnly || own?.readOnly === true,
+    }
+  })
 }

@@ -97,6 +97,7 @@ async function answerTrash(
   name: string,
 ): Promise<void> {
   const { hash } = authorizedBlock(service, writes, ctx, name)
+  if (!writes.trashes) throw new Refused(405, 'Method Not Allowed')
   const outcomes = await onEach(writes.trashVolumes, (volume) => volume.trash(hash, writes.policy))
   if (outcomes.every((each) => each === 'not-found')) throw new Refused(404, 'Not Found')
   const fields = { RequestID: ctx.state.id, hash, outcomes }

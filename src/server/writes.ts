@@ -32,6 +32,8 @@ const PULL_TOKEN = 'keepgw-pulls-from-its-cluster'
 export interface WriteOptions {
   /** How many blocks of up to 64 MiB are received at once. */
   buffers: number
+  /** False where no block is to be thrown away, nor any in the trash deleted: BlobTrash. */
+  trash: boolean
   /** Seconds that a block stays in the trash; 0 deletes it at once. */
   trashLifetime: number
 }
@@ -48,6 +50,8 @@ export interface WritesParts extends WriteOptions {
 export class Writes {
   readonly buffers: BufferPool
   readonly signing: SigningKey | undefined
+  /** False where every block stays. */
+  readonly trashes: boolean
   readonly policy: TrashPolicy
   readonly trashVolumes: readonly TrashVolume[]
   readonly trashList: WorkList<TrashItem>
@@ -63,7 +67,8 @@ export class Writes {
     return parts.volumes.some(isWritable) ? new Writes(parts) : undefined
   }
 
-  constructor({ volumes, signing, log, idleLimit, buffers, trashLifetime }: WritesParts) {
+  constructor({ volumes, signing, log, idleLimit, buffers, trash, trashLifetime }: WritesParts) {
+    this.trashes = trash
     this.buffers = new BufferPool(buffers)
     this.signing = signing
     this.policy = { minAge: signing?.ttl ?? DEFAULT_TTL, lifetime: trashLifetime }
@@ -86,6 +91,7 @@ export class Writes {
 
   /** Deletes what has been in the trash for its lifetime. Never throws. */
   async emptyTrash(): Promise<void> {
+    if (!this.trashes) return
     for (const volume of this.trashVolumes) {
       try {
         await volume.emptyTrash()
@@ -102,6 +108,7 @@ export class Writes {
   }
 
   async #trash({ locator: { hash }, mtimeNs, mountUuid }: TrashItem): Promise<void> {
+    if (!this.trashes) return
     for (const volume of this.trashVolumes) {
       if (mountUuid !== '' && !isMountOf(mountUuid, volume)) continue
       const fields = { hash, volume: String(volume) }

@@ -71,6 +71,11 @@ export class MappedVolume implements Volume {
     }
   }
 
+  /** Asks for the first page of a listing: no object is known that could be asked for. */
+  async probe(signal: AbortSignal): Promise<void> {
+    for await (const _page of this.remote.list({ signal })) return
+  }
+
   /**
    * Returns the store to ask once more after `asked` said `changed`, if there is one: an index run
    * can find out, while we serve, that the store answers 412 to true ETags.

@@ -49,6 +49,8 @@ export interface VolumeSettings {
   systemRoot?: string | undefined
   /** What its blocks belong to; each kind of volume has its own where nobody says. */
   storageClasses?: readonly string[] | undefined
+  /** True where nothing is to be written, whatever the spec says. */
+  readOnly?: boolean | undefined
 }
 
 const EXAMPLES =
@@ -89,9 +91,10 @@ export function splitDirectories(text: string): string[] {
  * where a directory cannot.
  */
 export async function openVolume(spec: VolumeSpec, settings: VolumeSettings = {}): Promise<Volume> {
-  if (spec.kind === 'unix') return UnixVolume.open(spec.root, { ...spec, ...settings })
-  if (spec.kind === 'keep') return new KeepVolume({ ...spec, ...settings })
-  return openMapped(spec, settings)
+  if (spec.kind === 'mapped') return openMapped(spec, settings)
+  const options = { ...settings, readOnly: spec.readOnly || settings.readOnly }
+  if (spec.kind === 'unix') return UnixVolume.open(spec.root, { ...spec, ...options })
+  return new KeepVolume({ ...spec, ...options })
 }
 
 async function openMapped(spec: MappedSpec, settings: VolumeSettings): Promise<Volume> {

@@ -66,6 +66,9 @@ export interface Volume {
   /** The storage classes that its blocks belong to. */
   readonly storageClasses: readonly string[]
 
+  /** True where its blocks lie in other keep services, which list them to keep-balance themselves. */
+  readonly listedElsewhere?: true
+
   toString(): string
 
   /**
@@ -76,6 +79,12 @@ export interface Volume {
 
   /** Yields every block whose hash starts with `prefix`; throws when it cannot list them all. */
   blocks(prefix: string): AsyncIterable<IndexedBlock>
+
+  /**
+   * Asks the storage one cheap question, to see whether it can be reached. Throws RemoteError
+   * `unreachable`, or the signal's reason. Only where a list of blocks does not ask the storage.
+   */
+  probe?(signal: AbortSignal): Promise<void>
 
   close(): Promise<void>
 }

@@ -6,6 +6,7 @@ import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
 import { mkdir, mkdtemp, rename, rm } from 'node:fs/promises'
+import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
@@ -25,6 +26,31 @@ export interface KeepService {
   read_only: boolean
 }
 
+/** The services that a client is told of, or the one URL of ARVADOS_KEEP_SERVICES. */
+export type KeepServices = readonly KeepService[] | string
+
+/** Returns the entry of a service on this machine, by its URL or port. */
+export function keepService(url: string | number, type: string, uuid: string): KeepService {
+  const port = typeof url === 'number' ? url : Number(new URL(url).port)
+  return {
+    uuid,
+    service_host: '127.0.0.1',
+    service_port: port,
+    service_ssl_flag: false,
+    service_type: type,
+    read_only: false,
+  }
+}
+
+/** Returns a port that nobody listens at. */
+export async function deadPort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as { port: number }
+  await once(server.close(), 'close')
+  return port
+}
+
 /** What the SDK makes of a manifest. */
 export interface Normalized {
   text: string
@@ -33,21 +59,51 @@ export interface Normalized {
   files: Record<string, [locator: string, offset: number, size: number][]>
 }
 
+/** What the SDK makes of a locator. */
+export interface SdkLocator {
+  hash: string
+  size: number | null
+  /** But for that of the signature. */
+  hints: string[]
+  /** Its hint, written anew. */
+  signature: string | null
+}
+
 /** A running SDK. Calls may be made at once, and are answered in turn; each rejects with the SDK's error. */
 export interface ArvadosSdk extends AsyncDisposable {
   normalize(manifest: string): Promise<Normalized>
   /** Reads every file of a manifest from the services. */
   read(
     manifest: string,
-    services: KeepService[],
+    services: KeepServices,
     token?: string,
   ): Promise<{ files: Record<string, [md5: string, size: number]> }>
   get(
     locator: string,
-    services: KeepService[],
+    services: KeepServices,
     token?: string,
   ): Promise<{ md5: string; size: number }>
-  head(locator: string, services: KeepService[], token?: string): Promise<{ found: boolean }>
+  head(locator: string, services: KeepServices, token?: string): Promise<{ found: boolean }>
+  /**
+   * Stores a block in so many copies, and returns what a service answered. `classes` are the storage
+   * classes to have it in, `default` unless told.
+   */
+  put(
+    data: Buffer,
+    copies: number,
+    services: KeepServices,
+    token?: string,
+    classes?: string[],
+  ): Promise<{ locator: string }>
+  /** Writes files into a new collection, which is saved nowhere, and returns its manifest. */
+  write(
+    files: Record<string, Buffer>,
+    copies: number,
+    services: KeepServices,
+    token?: string,
+  ): Promise<{ manifest: string }>
+  /** Parses locators; null stands for what is none. */
+  locators(texts: readonly string[]): Promise<{ parsed: (SdkLocator | null)[] }>
 }
 
 const run = promisify(execFile)
@@ -119,6 +175,13 @@ export async function startArvadosSdk(): Promise<ArvadosSdk> {
     read: (manifest, services, token) => call('read', { manifest, services, token }),
     get: (locator, services, token) => call('get', { locator, services, token }),
     head: (locator, services, token) => call('head', { locator, services, token }),
+    put: (data, copies, services, token, classes) =>
+      call('put', { data: data.toString('base64'), copies, services, token, classes }),
+    write(contents, copies, services, token) {
+      const files = Object.entries(contents).map(([name, data]) => [name, data.toString('base64')])
+      return call('write', { files: Object.fromEntries(files), copies, services, token })
+    },
+    locators: (texts) => call('locators', { texts }),
     async [Symbol.asyncDispose]() {
       child.stdin.end()
       await ended

@@ -50,15 +50,24 @@ describe('a cluster’s configuration', () => {
       blobSigning: true,
       blobSigningKey: 'the-key',
       blobSigningTtl: 1_209_600,
+      blobTrash: true,
+      blobTrashLifetime: undefined,
       maxConcurrentRequests: 64,
       maxKeepBlobBuffers: 128,
       certificate: '/etc/cert.pem',
       certificateKey: '/etc/key.pem',
       logLevel: 'warn',
       logFormat: 'text',
-      volumes: [{ volume: 's3:/mappings:bucket', storageClasses: ['archive'], accessViaHosts: [] }],
+      volumes: [
+        {
+          volume: 's3:/mappings:bucket',
+          storageClasses: ['archive'],
+          readOnly: false,
+          accessViaHosts: [],
+        },
+      ],
       otherVolumes: 1,
-      containersHaveKeepstore: true,
+      containersHaveKeepstore: false,
     })
     assert.equal(services[0]?.url.href, 'http://gw.example:25107/')
     assert.equal(services[0]?.listen?.href, 'http://0.0.0.0:25107/')
@@ -82,12 +91,21 @@ describe('a cluster’s configuration', () => {
     await assert.rejects(read(two, 'ccccc'), /Clusters\.ccccc/)
   })
 
-  test('a volume with AccessViaHosts keeps keepstores out of containers', async () => {
-    const hosts = FULL.replace('Driver: S3,', 'Driver: S3, AccessViaHosts: {"http://k:1": {}},')
-    assert.equal((await read(hosts))?.containersHaveKeepstore, false)
-    const none = FULL.replace('PerVCPU: 1', 'PerVCPU: 0')
-    assert.equal((await read(none))?.containersHaveKeepstore, false)
-  })
+  // As crunch-run decides it.
+  const containers: [string, string, string, boolean][] = [
+    ['a volume with too few copies', 'Driver: S3', '', false],
+    ['volumes with enough copies', 'Driver: S3, Replication: 2', '', true],
+    ['fewer copies wanted', 'Driver: S3', 'Collections: {DefaultReplication: 1}', true],
+    ['a read-only volume', 'Driver: S3, ReadOnly: true', '', true],
+    ['AccessViaHosts', 'Replication: 2, AccessViaHosts: {"http://k:1": {}}', '', false],
+    ['no buffers', 'Replication: 2', 'Containers: {LocalKeepBlobBuffersPerVCPU: 0}', false],
+  ]
+  for (const [what, volume, more, expected] of containers) {
+    test(`with ${what}: containers have ${expected ? 'a' : 'no'} keepstore of their own`, async () => {
+      const text = `Clusters: {xyzzy: {Volumes: {v: {${volume}}}, ${more}}}`
+      assert.equal((await read(text))?.containersHaveKeepstore, expected)
+    })
+  }
 
   const broken: [string, string, string][] = [
     ['a TTL without a unit', 'Collections: {BlobSigningTTL: 336}', 'Collections.BlobSigningTTL'],

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import fc from 'fast-check'
 import { parseDuration } from '../../src/cluster/duration.ts'
 
 test('durations are written as Go has it', () => {
@@ -9,10 +10,36 @@ test('durations are written as Go has it', () => {
     ['336h0m0s', 1_209_600],
     ['1.5h', 5400],
     ['500ms', 0.5],
+    ['.5s', 0.5],
+    ['2.s', 2],
+    ['1.5ns', 1e-9],
     ['0', 0],
   ]
   for (const [text, seconds] of texts) assert.equal(parseDuration(text), seconds, text)
   for (const bad of ['', '336', 'h', '2 h', '14d', '-1h', '1h-', '1hh']) {
     assert.equal(parseDuration(bad), undefined, bad)
   }
+})
+
+test('whole seconds are whole, however they are written', () => {
+  fc.assert(
+    fc.property(
+      fc.integer({ min: 0, max: 100_000 }),
+      fc.integer({ min: 0, max: 99 }),
+      (h, part) => {
+        const tenths = `${Math.floor(h / 10)}.${h % 10}h`
+        assert.equal(parseDuration(tenths), h * 360, tenths)
+        const sum = `${h}h${part}m0.${String(part).padStart(2, '0')}0s`
+        assert.equal(Math.floor(parseDuration(sum)!), h * 3600 + part * 60, sum)
+      },
+    ),
+    // Which floating point makes a little less of.
+    {
+      examples: [
+        [41, 0],
+        [82, 1],
+        [333, 59],
+      ],
+    },
+  )
 })

@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict'
+import { createHash } from 'node:crypto'
 import { after, before, describe, it } from 'node:test'
 import fc from 'fast-check'
 import { KeyTree } from '../../src/collection/key-tree.ts'
+import { locatorText } from '../../src/collection/locators.ts'
 import { type ManifestOptions, ManifestWriter } from '../../src/collection/manifest-writer.ts'
 import { EMPTY_HASH } from '../../src/keep/locator.ts'
-import { bareLocator, escapeName, PortableDataHash } from '../../src/keep/manifest.ts'
+import { bareLocator, escapeName, PortableDataHash, partProblem } from '../../src/keep/manifest.ts'
 import type { Catalog } from '../../src/mapping/catalog.ts'
 import {
   segmentCount,
@@ -188,6 +190,22 @@ describe('a manifest of a catalog', () => {
     )
   })
 
+  it('is to the letter what the manifest format has', async () => {
+    await using mapping = await makeMapping()
+    const hashes = ['c449ed86671e4a34a8b8b9430850beba', '09fcfea01c3a141b89dd0dcfa1b7768e']
+    const image = { ...recordOf(89_643_008), hashes: Buffer.from(hashes.join(''), 'hex') }
+    await fill(mapping, new Map([['Docker image.tar', image]]))
+    const locator = locatorText({ service: 'zzzzz-bi6l4-0123456789abcde' })
+    const { text, portableDataHash } = write(mapping.catalog, { locator })
+    const hint = '+K@zzzzz-bi6l4-0123456789abcde'
+    const [first, second] = [`${hashes[0]}+67108864`, `${hashes[1]}+22534144`]
+    const file = '0:89643008:Docker\\040image.tar'
+    assert.equal(text, `. ${first}${hint} ${second}${hint} ${file}\n`)
+    const bare = `. ${first} ${second} ${file}\n`
+    const digest = createHash('md5').update(bare).digest('hex')
+    assert.equal(portableDataHash, `${digest}+${bare.length}`)
+  })
+
   it('of a part, or with shorter names, is that of a bucket with just these objects', async () => {
     await using mapping = await makeMapping()
     await fc.assert(
@@ -288,6 +306,27 @@ describe('the Arvados Python SDK', { skip: lacksSdk }, () => {
       }),
       { numRuns: 300 },
     )
+  })
+
+  it('reads every character in a name that a manifest takes, and no other one', async () => {
+    const text = (names: string[]): string => {
+      const spans = names.map((name) => `0:0:${escapeName(name)}`)
+      return `. ${EMPTY_HASH}+0 ${spans.join(' ')}\n`
+    }
+    const all = Array.from({ length: 0x10000 }, (_, code) => String.fromCharCode(code))
+      .filter((character) => character !== '/' && character.isWellFormed())
+      .map((character) => `x${character}y`)
+    const [good, bad] = [
+      all.filter((name) => partProblem(name) === undefined),
+      all.filter((name) => partProblem(name) !== undefined),
+    ]
+    const { files } = await sdk.normalize(text(good))
+    assert.deepEqual(Object.keys(files).sort(), good.map((name) => `./${name}`).sort())
+    assert.ok(bad.length > 0)
+    for (const name of bad) {
+      const names = sdk.normalize(text([name])).then((found) => Object.keys(found.files))
+      assert.notDeepEqual(await names.catch(() => []), [`./${name}`], JSON.stringify(name))
+    }
   })
 
   it('agrees on a directory too large to be held, with repeated blocks and a name taken', async () => {

@@ -65,6 +65,9 @@ describe('keepgw collection create', () => {
     assert.equal(stdout, `${uuid} ${hash}\n`)
     assert.deepEqual([name, owner, saved.replication_desired], ['Runs', PROJECT, 2])
     assert.deepEqual(saved.storage_classes_desired, ['keepgw'])
+    // More than the gateway has would have keep-balance copy the bucket into Keep.
+    assert.equal((await create('runs', ['--name=Once'])).code, 0)
+    assert.equal(api.collections.at(-1)!.replication_desired, 1)
     const again = await create('runs', flags)
     assert.equal(again.code, 1)
     assert.match(again.stderr, /422: duplicate key.*--name/)

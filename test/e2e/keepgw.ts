@@ -1,6 +1,7 @@
 /** The built command line against a real S3 server, for the tests of the whole chain. */
 import assert from 'node:assert/strict'
 import { type ChildProcess, spawn } from 'node:child_process'
+import { createHash } from 'node:crypto'
 import { once } from 'node:events'
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -106,6 +107,16 @@ export async function serve(
       return child.exitCode
     },
   }
+}
+
+/** Returns the MD5 of data, in hex. */
+export function md5(data: Uint8Array): string {
+  return createHash('md5').update(data).digest('hex')
+}
+
+/** Returns bytes that look like no others: a digest of a seed, again and again. */
+export function contents(size: number, seed: string): Buffer {
+  return Buffer.alloc(size, createHash('shake256', { outputLength: 1009 }).update(seed).digest())
 }
 
 /** A temporary directory, and how to be rid of it. */

@@ -3,32 +3,36 @@
  * Arvados Python SDK.
  */
 import assert from 'node:assert/strict'
-import { createHash, createHmac } from 'node:crypto'
+import { createHmac } from 'node:crypto'
 import { once } from 'node:events'
 import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
-import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
+import { parseLocator } from '../../src/keep/locator.ts'
+import { checkSignature } from '../../src/keep/signature.ts'
 import {
   type ArvadosSdk,
-  type KeepService,
+  deadPort,
+  keepService,
   lacksArvadosSdk,
   startArvadosSdk,
 } from '../clients/arvados-sdk.ts'
 import { startFauxqs } from '../servers/fauxqs.ts'
 import { makeBucket, NO_S3, type S3Server, sharedS3, type TestBucket } from '../servers/s3.ts'
-import { environment, keepgw, keepgwOk, type Served, serve, start, temporary } from './keepgw.ts'
+import {
+  contents,
+  environment,
+  keepgw,
+  keepgwOk,
+  md5,
+  type Served,
+  serve,
+  start,
+  temporary,
+} from './keepgw.ts'
 
 const MIB = 1024 * 1024
 const GATEWAY = 'zzzzz-bi6l4-keepgw000000001'
-const md5 = (data: Uint8Array) => createHash('md5').update(data).digest('hex')
-
-/** Bytes that look like no others: text of a seed, again and again. */
-function contents(size: number, seed: string): Buffer {
-  const block = createHash('shake256', { outputLength: 1009 }).update(seed).digest()
-  return Buffer.alloc(size, block)
-}
-
 const OBJECTS = new Map(
   Object.entries({
     'runs/big.bam': contents(70 * MIB, 'big'),
@@ -48,28 +52,7 @@ const OBJECTS = new Map(
 /** What no manifest can hold; the first two are a file that is a directory, too, and one in it. */
 const LEFT_OUT = ['a', 'e//f', '/lead', 'up/../b', './x', 'wide\u00a0space']
 
-function service(url: string | number, type: string, uuid: string): KeepService {
-  const port = typeof url === 'number' ? url : Number(new URL(url).port)
-  return {
-    uuid,
-    service_host: '127.0.0.1',
-    service_port: port,
-    service_ssl_flag: false,
-    service_type: type,
-    read_only: false,
-  }
-}
-
-const disk = (url: string | number) => service(url, 'disk', 'zzzzz-bi6l4-disk00000000001')
-
-/** A port that nobody listens at. */
-async function deadPort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as { port: number }
-  await once(server.close(), 'close')
-  return port
-}
+const disk = (url: string | number) => keepService(url, 'disk', 'zzzzz-bi6l4-disk00000000001')
 
 /** A bucket with its mapping. */
 interface Indexed {
@@ -138,7 +121,7 @@ describe('a bucket on a real server', { skip: shared ? lacksSdk : NO_S3 }, () =>
   })
 
   it('is read by a hint to the gateway, past an ordinary service that is dead', async () => {
-    const services = [service(served.url, 'gateway:keepgw', GATEWAY), disk(await deadPort())]
+    const services = [keepService(served.url, 'gateway:keepgw', GATEWAY), disk(await deadPort())]
     const { code, stdout } = await lab.manifest('--hint', GATEWAY)
     assert.equal(code, 0)
     const { files } = await sdk.read(stdout, services)
@@ -154,7 +137,7 @@ describe('a bucket on a real server', { skip: shared ? lacksSdk : NO_S3 }, () =>
     const locator = `${md5(data)}+${data.length}`
     const unknown = `${md5(Buffer.from('unknown'))}+7`
     const dead = disk(await deadPort())
-    const gateway = [service(served.url, 'gateway:keepgw', GATEWAY), dead]
+    const gateway = [keepService(served.url, 'gateway:keepgw', GATEWAY), dead]
     for (const [name, services] of [
       [locator, [disk(served.url)]],
       [locator, [disk(served.url), { ...dead, uuid: 'zzzzz-bi6l4-disk00000000002' }]],
@@ -281,8 +264,64 @@ describe('keepgw manifest', () => {
     assert.deepEqual([without.code, without.stdout], [2, ''])
   })
 
+  it('signs by the cluster’s configuration, as serve checks by it', async () => {
+    const config = join(lab.dir, 'config.yml')
+    const [own, other] = ['BlobSigningKey: k1, BlobSigningTTL: 1h30m', 'BlobSigning: false']
+    const clusters = `aaaaa: {Collections: {${own}}}, bbbbb: {Collections: {${other}}}`
+    await writeFile(config, `Clusters: {${clusters}}`)
+    const token = 'v2/zzzzz-gj3su-000000000000000/secret'
+    const env = { ...lab.env, ARVADOS_API_TOKEN: token, ARVADOS_CONFIG: config }
+    const args = ['manifest', `${lab.bucket.name}/a/`, '--sign', '--cluster-id']
+    const verify = (text: string, key: string, ttl: number) => {
+      const [, locator = ''] = text.split(' ')
+      assert.equal(
+        checkSignature(parseLocator(locator), token, Date.now() / 1000, { key, ttl }),
+        'valid',
+      )
+    }
+    verify((await keepgwOk([...args, 'aaaaa'], env)).stdout, 'k1', 5400)
+    const variables = { KEEPGW_BLOB_SIGNING_KEY: 'k2', KEEPGW_BLOB_SIGNING_TTL: '4.1h' }
+    verify((await keepgwOk([...args, 'aaaaa'], { ...env, ...variables })).stdout, 'k2', 14_760)
+    for (const [id, says] of [
+      ['bbbbb', /BlobSigning is false/],
+      ['ccccc', /Clusters\.ccccc is not there/],
+    ] as const) {
+      const refused = await keepgw([...args, id], env)
+      assert.deepEqual([refused.code, refused.stdout], [2, ''])
+      assert.match(refused.stderr, says)
+    }
+    const none = await keepgw([...args, 'aaaaa', '--config=/dev/null'], env)
+    assert.equal(none.code, 2)
+    assert.match(none.stderr, /no key to sign with.*--config/)
+  })
+
+  it('says to index first what never was, and tells that from what is empty', async () => {
+    const { dir, remove } = await temporary()
+    const env = { ...lab.env, KEEPGW_MAPPINGS: dir }
+    const empty = await makeBucket(server)
+    const failing = async () => {
+      const { code, stdout, stderr } = await keepgw(['manifest', empty.name], env)
+      assert.deepEqual([code, stdout], [1, ''])
+      return stderr
+    }
+    assert.match(await failing(), /is not indexed: there is no mapping .*Run keepgw index first/)
+    // A run that reaches nothing leaves a mapping without an object behind.
+    const nowhere = ['index', empty.name, '--quiet', '--endpoint-url=http://127.0.0.1:1']
+    assert.equal((await keepgw(nowhere, { ...env, AWS_MAX_ATTEMPTS: '1' })).code, 1)
+    assert.match(await failing(), /nothing is indexed yet in the mapping .*Run keepgw index first/)
+    await keepgwOk(['index', empty.name, '--quiet'], env)
+    assert.equal(await failing(), 'keepgw: no object is indexed (See: keepgw status)\n')
+    await empty.destroy()
+    await remove()
+  })
+
   for (const [what, args, code, says] of [
-    ['a prefix that no key has', ['nothing/'], 1, /no object is indexed/],
+    [
+      'a prefix that no key has',
+      ['nothing/'],
+      1,
+      /no object is indexed whose key starts with "nothing\/"/,
+    ],
     [
       'a prefix to strip that not every key has',
       ['', '--strip-prefix', 'a/'],

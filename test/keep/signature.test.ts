@@ -60,8 +60,11 @@ describe('a signature', () => {
     }
   })
 
-  test('of which there are two is not searched for the right one', () => {
-    assert.equal(check(`${LOCATOR}+A${'0'.repeat(40)}@7fffffff${HINT}`), 'invalid')
+  test('of which there are two is invalid, as keepstore has it, even if one is right', () => {
+    const wrong = `+A${'0'.repeat(40)}@7fffffff`
+    for (const hints of [wrong + HINT, HINT + wrong, HINT + HINT, `${HINT}+Z+Ax`]) {
+      assert.equal(check(LOCATOR + hints), 'invalid', hints)
+    }
   })
 })
 

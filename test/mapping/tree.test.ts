@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { mkdir, open, rename, rm, writeFile } from 'node:fs/promises'
+import { mkdir, open, rename, rm, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
 import { MappingUnreachable, type Place } from '../../src/mapping/mapping.ts'
@@ -196,7 +196,10 @@ describe('the blocks of a tree', () => {
           expected.map((name) => [name, hashes.indexOf(name) + 1]),
           `prefix ${prefix}`,
         )
-        for (const { mtimeNs } of blocks) assert.equal(typeof mtimeNs, 'bigint')
+        for (const { hash, mtimeNs } of blocks) {
+          const file = await stat(blockFile(tree.dir, hash), { bigint: true })
+          assert.equal(mtimeNs, file.mtimeNs)
+        }
       }
     })
   })

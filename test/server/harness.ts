@@ -1,8 +1,10 @@
 /** A server on a port of its own, with its log at hand. */
 import { EventEmitter, once } from 'node:events'
 import { type IncomingMessage, type OutgoingHttpHeaders, request } from 'node:http'
+import { request as requestTls } from 'node:https'
 import { connect, type Socket } from 'node:net'
 import type { TestContext } from 'node:test'
+import { connect as connectTls } from 'node:tls'
 import { makeMount } from '../../src/server/mounts.ts'
 import { createLog } from '../../src/server/request-log.ts'
 import { type RunningServer, type ServeOptions, startServer } from '../../src/server/serve.ts'
@@ -26,6 +28,8 @@ export class Harness {
   readonly server: RunningServer
   readonly port: number
   readonly logLines: LogLine[] = []
+  /** The certificate to be met; undefined for plain HTTP. */
+  readonly #ca: Buffer | undefined
   readonly #logged = new EventEmitter().setMaxListeners(0)
 
   /** Starts a server of these volumes, each with a mount as `keepgw serve` makes it. */
@@ -37,7 +41,8 @@ export class Harness {
     const lines = new EventEmitter()
     const log = createLog({ write: (text: string) => void lines.emit('line', JSON.parse(text)) })
     const listen = { host: '127.0.0.1', port: 0 }
-    const harness = new Harness(await startServer({ mounts, listen, log, ...options }))
+    const server = await startServer({ mounts, listen, log, ...options })
+    const harness = new Harness(server, options.tls?.cert)
     lines.on('line', (line: LogLine) => {
       harness.logLines.push(line)
       harness.#logged.emit('line')
@@ -46,15 +51,25 @@ export class Harness {
     return harness
   }
 
-  constructor(server: RunningServer) {
+  constructor(server: RunningServer, ca: Buffer | undefined) {
     this.server = server
+    this.#ca = ca
     this.port = Number(server.address.split(':').at(-1))
   }
 
   /** Sends a request on a connection of its own. `path` goes out as it is. */
-  async send(method: string, path: string, headers: OutgoingHttpHeaders = {}): Promise<Answer> {
-    const req = request({ port: this.port, host: '127.0.0.1', method, path, headers, agent: false })
-    req.end()
+  async send(
+    method: string,
+    path: string,
+    headers: OutgoingHttpHeaders = {},
+    body?: Uint8Array,
+  ): Promise<Answer> {
+    const options = { port: this.port, host: '127.0.0.1', method, path, headers }
+    const req =
+      this.#ca === undefined
+        ? request({ ...options, agent: false })
+        : requestTls({ ...options, agent: false, ca: this.#ca })
+    req.end(body)
     const [res] = (await once(req, 'response')) as [IncomingMessage]
     return readAnswer(res)
   }
@@ -65,8 +80,9 @@ export class Harness {
 
   /** A bare connection. */
   async connect(): Promise<Socket> {
-    const socket = connect(this.port, '127.0.0.1')
-    await once(socket, 'connect')
+    const where = { port: this.port, host: '127.0.0.1' }
+    const socket = this.#ca === undefined ? connect(where) : connectTls({ ...where, ca: this.#ca })
+    await once(socket, this.#ca === undefined ? 'connect' : 'secureConnect')
     return socket
   }
 

@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto'
 import { describe, test } from 'node:test'
 import { UsageError } from '../../src/errors.ts'
 import { assertDistinct, makeMount, mountUuid } from '../../src/server/mounts.ts'
+import type { Volume } from '../../src/volume/volume.ts'
 import { failure, makeBlock, makeSource, makeVolume } from '../volume/fakes.ts'
 import { Harness } from './harness.ts'
 
@@ -45,6 +46,22 @@ describe('GET /mounts', () => {
         storage_classes: { keepgw: true },
       })),
     )
+  })
+
+  test('leaves out what other keep services list: a copy must not be counted twice', async (t) => {
+    const { hash, data } = makeBlock(30, 3)
+    const three = makeVolume({ name: 'three', blocks: { [hash]: [makeSource('c', data)] } })
+    const behind: Volume = { ...three, listedElsewhere: true }
+    const h = await Harness.start(t, { volumes: [behind, ...volumes] })
+    const shown = JSON.parse(String((await h.get('/mounts')).body))
+    assert.deepEqual(
+      shown.map((mount: { device_id: string }) => mount.device_id),
+      ['keepgw:one', 'keepgw:two'],
+    )
+    const path = (name: string) => `/mounts/${mountUuid('zzzzz', name)}/blocks`
+    assert.equal((await h.get(path('keepgw:three'))).status, 404)
+    assert.equal(String((await h.get(path('keepgw:two'))).body), `${lineOf(b.hash, 20)}\n`)
+    assert.equal((await h.get(`/${hash}`)).status, 200)
   })
 
   test('has no other spelling', async (t) => {

@@ -19,7 +19,7 @@ async function settings(
   env: NodeJS.ProcessEnv = {},
 ) {
   await writeFile(config, cluster === '' ? '' : `Clusters: {xyzzy: {${cluster}}}`)
-  const writing = { 'trash-lifetime': '14d', 'write-buffers': 8 }
+  const writing = { 'write-buffers': 8 }
   const reading = { 'idle-timeout': 30, head: 'if-match' }
   const defaults = { 'insecure-unsigned': false, ...reading, ...writing }
   return serveSettings({ config, volume, ...defaults, ...flags }, env)
@@ -34,7 +34,9 @@ describe('settings', () => {
     const found = await settings('')
     assert.deepEqual(found.listen, { host: '127.0.0.1', port: 25_107 })
     assert.deepEqual([found.signing, found.clusterId], [undefined, 'zzzzz'])
-    assert.deepEqual(found.volumes, [{ volume: volume[0], storageClasses: undefined }])
+    assert.deepEqual(found.volumes, [
+      { volume: volume[0], storageClasses: undefined, readOnly: false },
+    ])
     assert.deepEqual([found.maxRequests, found.maxBlocks], [0, 0])
   })
 
@@ -60,6 +62,16 @@ describe('settings', () => {
     const told = await settings(off, { listen, 'insecure-unsigned': true })
     assert.equal(told.signing, undefined)
     assert.ok((await settings(KEY, { 'insecure-unsigned': true })).signing)
+  })
+
+  test('throw blocks away as the cluster does', async () => {
+    const { writing: alone } = await settings('')
+    assert.deepEqual(alone, { buffers: 8, trash: true, trashLifetime: 1_209_600 })
+    const trash = 'Collections: {BlobSigningKey: x, BlobTrash: false, BlobTrashLifetime: 2h}'
+    const { writing } = await settings(trash)
+    assert.deepEqual(writing, { buffers: 8, trash: false, trashLifetime: 7200 })
+    const flagged = await settings(trash, { 'trash-lifetime': '0s' })
+    assert.equal(flagged.writing.trashLifetime, 0)
   })
 
   test('do not turn signing off for a key that is missing', async () => {
@@ -99,10 +111,27 @@ describe('settings', () => {
     const env = { ARVADOS_SERVICE_INTERNAL_URL: 'http://127.0.0.1:1001/' }
     const cluster = `${KEY}, ${URLS}, ${volumes}`
     const found = await settings(cluster, { volume: undefined }, env)
-    assert.deepEqual(found.volumes, [{ volume: 's3:/m:own', storageClasses: undefined }])
+    assert.deepEqual(found.volumes, [
+      { volume: 's3:/m:own', storageClasses: undefined, readOnly: false },
+    ])
     const flags = { volume: undefined, 'storage-class': ['a', 'b'] }
     assert.deepEqual((await settings(cluster, flags, env)).volumes[0]?.storageClasses, ['a', 'b'])
     await assert.rejects(settings(KEY, { volume: undefined }), /there is no volume/)
+  })
+
+  test('write to no volume that the configuration has as read-only', async () => {
+    const env = { ARVADOS_SERVICE_INTERNAL_URL: 'http://127.0.0.1:1001/' }
+    const readOnly = async (rest: string) => {
+      const volumes = `Volumes: {v: {Driver: keepgw, DriverParameters: {Volume: "unix:/d"}, ${rest}}}`
+      const found = await settings(`${KEY}, ${URLS}, ${volumes}`, { volume: undefined }, env)
+      return found.volumes[0]?.readOnly
+    }
+    const host = (more: string) => `AccessViaHosts: {"http://127.0.0.1:1001": {${more}}}`
+    assert.equal(await readOnly(''), false)
+    assert.equal(await readOnly('ReadOnly: true'), true)
+    assert.equal(await readOnly(host('')), false)
+    assert.equal(await readOnly(host('ReadOnly: true')), true)
+    assert.equal(await readOnly(`ReadOnly: true, ${host('')}`), true)
   })
 })
 

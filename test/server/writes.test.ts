@@ -176,7 +176,7 @@ describe('PUT', () => {
   })
 
   test('is refused for now when too many blocks are on their way', async (t) => {
-    const writing = { buffers: 1, trashLifetime: 3600 }
+    const writing = { buffers: 1 }
     const service = await Service.start(t, 1, { writing })
     const socket = await service.h.connect()
     socket.on('error', () => {})
@@ -267,6 +267,20 @@ describe('DELETE and untrash', () => {
     assert.equal((await service.send('PUT', `/untrash${path}`, '', root)).status, 200)
     assert.equal(await service.copies(), 2)
     assert.equal((await service.send('PUT', `/untrash${path}`, '', root)).status, 404)
+  })
+
+  test('throw nothing away where the cluster has BlobTrash off', async (t) => {
+    const service = await Service.start(t, 1, { writing: { trash: false, trashLifetime: 0 } })
+    await service.put()
+    await service.age()
+    const path = `/${hash}+${data.length}`
+    assert.equal((await service.send('DELETE', path, '', root)).status, 405)
+    const ns = BigInt(OLD.getTime()) * 1_000_000n
+    const list = `[{"locator":"${path.slice(1)}","block_mtime":${ns},"mount_uuid":""}]`
+    assert.equal((await service.send('PUT', '/trash', list, root)).status, 200)
+    // The list is worked on by the time that the service has ended.
+    await service.h.server.close()
+    assert.equal(await service.copies(), 1)
   })
 
   test('are refused where no token is known', async (t) => {

@@ -1,15 +1,12 @@
 /**
- * Stands in for an Arvados API server where collections are created: it checks what a real one checks,
- * and no more. It speaks HTTPS with a certificate of its own.
+ * Stands in for an Arvados API server where collections are created and services recorded: it checks
+ * what a real one checks, and no more. It speaks HTTPS with a certificate of its own.
  */
-import { execFileSync } from 'node:child_process'
 import { createHash, createHmac } from 'node:crypto'
 import { once } from 'node:events'
-import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { createServer } from 'node:https'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { makeCertificate } from './certificate.ts'
 
 export interface StandInOptions {
   /** Tokens, and whether they are an administrator's. */
@@ -19,10 +16,16 @@ export interface StandInOptions {
   signingTtl: number
   /** Bytes that a request may have. */
   maxRequest?: number
+  clusterId?: string
+  /** Services.Keepstore.InternalURLs of the cluster's configuration. */
+  configuredServices?: string[]
 }
 
 /** A collection as it was asked for. */
 export type Created = Record<string, unknown> & { manifest_text: string; uuid: string }
+
+/** A keep service as it is listed. */
+export type ServiceRecord = Record<string, unknown> & { uuid: string }
 
 export interface ArvadosApi extends AsyncDisposable {
   /** HOST:PORT. */
@@ -30,7 +33,12 @@ export interface ArvadosApi extends AsyncDisposable {
   /** The file of its certificate. */
   certificate: string
   collections: Created[]
+  /** The records of its keep_services table. */
+  services: ServiceRecord[]
 }
+
+/** What it keeps of a request: the collections and records that were made. */
+type Made = Pick<ArvadosApi, 'collections' | 'services'>
 
 class Refusal extends Error {
   readonly status: number
@@ -41,17 +49,11 @@ class Refusal extends Error {
 }
 
 export async function startArvadosApi(options: StandInOptions): Promise<ArvadosApi> {
-  const dir = await mkdtemp(join(tmpdir(), 'keepgw-arvados-'))
-  const [key, cert] = [join(dir, 'key.pem'), join(dir, 'cert.pem')]
-  const name = ['-subj', '/CN=localhost', '-addext', 'subjectAltName=IP:127.0.0.1']
-  const made = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '2']
-  const files = ['-keyout', key, '-out', cert]
-  execFileSync('openssl', ['req', '-x509', ...made, ...name, ...files], { stdio: 'ignore' })
-  const collections: Created[] = []
-  const secure = { key: await readFile(key), cert: await readFile(cert) }
-  const server = createServer(secure, (request, response) => {
-    answer(request, collections, options).then(
-      (created) => send(response, 200, created),
+  const certificate = await makeCertificate()
+  const made: Made = { collections: [], services: [] }
+  const server = createServer(certificate, (request, response) => {
+    answer(request, made, options).then(
+      (result) => send(response, 200, result),
       (error) => {
         const status = error instanceof Refusal ? error.status : 500
         send(response, status, { errors: [error.message], error_token: 'stand-in' })
@@ -61,12 +63,12 @@ export async function startArvadosApi(options: StandInOptions): Promise<ArvadosA
   await once(server.listen(0, '127.0.0.1'), 'listening')
   return {
     host: `127.0.0.1:${(server.address() as { port: number }).port}`,
-    certificate: cert,
-    collections,
+    certificate: certificate.certFile,
+    ...made,
     async [Symbol.asyncDispose]() {
       server.closeAllConnections()
       await once(server.close(), 'close')
-      await rm(dir, { recursive: true })
+      await certificate[Symbol.asyncDispose]()
     },
   }
 }
@@ -78,24 +80,84 @@ function send(response: ServerResponse, status: number, body: object): void {
 
 async function answer(
   request: IncomingMessage,
-  collections: Created[],
+  made: Made,
   options: StandInOptions,
 ): Promise<object> {
   const parts: Buffer[] = []
   for await (const part of request) parts.push(part)
   const body = Buffer.concat(parts)
   const token = /^Bearer (.+)$/.exec(request.headers.authorization ?? '')?.[1] ?? ''
+  const path = `${request.method} ${request.url?.split('?')[0]}`
+  if (path === 'GET /arvados/v1/config') return { ClusterID: options.clusterId ?? 'zzzzz' }
   const user = options.tokens[token]
   if (user === undefined) throw new Refusal(401, 'Not logged in')
-  if (request.method !== 'POST' || request.url !== '/arvados/v1/collections') {
-    throw new Refusal(404, 'Path not found')
-  }
+  if (path === 'GET /arvados/v1/keep_services') return listServices(made, options)
   if (body.length > (options.maxRequest ?? Infinity)) throw new Refusal(413, 'request too large')
-  const { collection, select, ensure_unique_name: unique } = JSON.parse(body.toString())
-  const text: unknown = collection?.manifest_text
+  if (path === 'POST /arvados/v1/keep_services') {
+    if (!user.isAdmin) throw new Refusal(403, 'Permission denied')
+    return createService(JSON.parse(body.toString()).keep_service, made)
+  }
+  if (path !== 'POST /arvados/v1/collections') throw new Refusal(404, 'Path not found')
+  return createCollection(JSON.parse(body.toString()), made, {
+    ...options,
+    token: user.isAdmin ? undefined : token,
+  })
+}
+
+/** Records, or where there is none, what the configuration names. */
+function listServices({ services }: Made, options: StandInOptions): object {
+  const { clusterId = 'zzzzz', configuredServices = [] } = options
+  const system = `${clusterId}-tpzed-000000000000000`
+  const started = '2026-01-01T00:00:00.000000000Z'
+  const configured = configuredServices.map((text) => {
+    const url = new URL(text)
+    return {
+      uuid: `${clusterId}-bi6l4-${createHash('md5').update(text).digest('hex').slice(0, 16)}`,
+      service_host: url.hostname,
+      service_port: Number(url.port),
+      service_ssl_flag: url.protocol === 'https:',
+      service_type: 'disk',
+      read_only: false,
+      owner_uuid: system,
+      modified_by_user_uuid: system,
+      created_at: started,
+      modified_at: started,
+    }
+  })
+  const items = services.length > 0 ? services : configured
+  return { items, items_available: items.length }
+}
+
+function createService(record: ServiceRecord, { services }: Made): ServiceRecord {
+  if (!/^[0-9a-z]{5}-bi6l4-[0-9a-z]{15}$/.test(record.uuid)) {
+    throw new Refusal(422, `not a valid Arvados uuid '${record.uuid}'`)
+  }
+  if (services.some(({ uuid }) => uuid === record.uuid)) {
+    throw new Refusal(422, 'duplicate key value violates unique constraint')
+  }
+  const owner = `${record.uuid.slice(0, 5)}-tpzed-0123456789abcde`
+  const now = new Date().toISOString()
+  const times = { created_at: now, modified_at: now }
+  services.push({ ...record, owner_uuid: owner, modified_by_user_uuid: owner, ...times })
+  return services.at(-1)!
+}
+
+interface CollectionRequest {
+  collection?: Record<string, unknown> & { portable_data_hash?: string }
+  select: string[]
+  ensure_unique_name?: boolean
+}
+
+/** `token` is that of who must have the locators signed; undefined for an administrator. */
+function createCollection(
+  { collection = {}, select, ensure_unique_name: unique }: CollectionRequest,
+  { collections }: Made,
+  options: StandInOptions & { token: string | undefined },
+): object {
+  const text: unknown = collection.manifest_text
   if (typeof text !== 'string') throw new Refusal(422, 'Manifest text missing')
   checkForm(text)
-  if (!user.isAdmin) checkSignatures(text, token, options)
+  if (options.token !== undefined) checkSignatures(text, options.token, options)
   const portable = text.replace(/ ([0-9a-f]{32}\+\d+)\+\S+/g, ' $1')
   const hash = `${createHash('md5').update(portable).digest('hex')}+${Buffer.byteLength(portable)}`
   const claimed = collection.portable_data_hash
@@ -106,7 +168,13 @@ async function answer(
   if (isTaken && !unique) throw new Refusal(422, 'duplicate key value violates unique constraint')
   const uuid = `zzzzz-4zz18-${String(collections.length).padStart(15, '0')}`
   const name = isTaken ? `${collection.name} (2026-01-01)` : collection.name
-  const created = { ...collection, uuid, name, portable_data_hash: hash }
+  const created: Created = {
+    ...collection,
+    manifest_text: text,
+    uuid,
+    name,
+    portable_data_hash: hash,
+  }
   collections.push(created)
   return Object.fromEntries(select.map((field: string) => [field, created[field]]))
 }

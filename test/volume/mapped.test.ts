@@ -1,11 +1,14 @@
 import assert from 'node:assert/strict'
-import { readFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { test } from 'node:test'
-import type { MappingDescription } from '../../src/mapping/description.ts'
+import { after, test } from 'node:test'
+import { CreateBucketCommand, PutObjectCommand, S3Client } from '@aws-sdk/client-s3'
+import { type MappingDescription, writeDescription } from '../../src/mapping/description.ts'
 import { type MappingReader, MappingUnreachable, type Place } from '../../src/mapping/mapping.ts'
 import { formatPlace } from '../../src/mapping/place-line.ts'
 import { ProofJournal } from '../../src/mapping/proofs.ts'
+import { blockFile } from '../../src/mapping/tree.ts'
 import {
   type ReadRequest,
   RemoteError,
@@ -13,7 +16,10 @@ import {
   type RemoteStore,
 } from '../../src/remote/remote.ts'
 import { deviceIdOf, MappedVolume } from '../../src/volume/mapped.ts'
+import { openVolume, parseVolume } from '../../src/volume/spec.ts'
 import { makeTree } from '../mapping/fixture.ts'
+import { startFauxqs } from '../servers/fauxqs.ts'
+import { type VolumeFixture, volumeSuite } from '../suites/volume.ts'
 import { failure } from './fakes.ts'
 
 const signal = new AbortController().signal
@@ -72,6 +78,84 @@ function makeMapped(overrides: {
   }
   return { volume, asked, opened, closed, onlySource }
 }
+
+const scratch = await mkdtemp(join(tmpdir(), 'keepgw-mapped-'))
+after(() => rm(scratch, { recursive: true }))
+
+/** Adds a block to a mapping, with its places. */
+async function addLines(mapping: string, hash: string, places: Place[]): Promise<void> {
+  await mkdir(join(mapping, hash.slice(0, 3)), { recursive: true })
+  const lines = places.map((each) => `${formatPlace(each)}\n`)
+  await writeFile(blockFile(mapping, hash), lines.join(''))
+}
+
+volumeSuite('mapped volume of a directory', 'reads', async (): Promise<VolumeFixture> => {
+  const dir = await mkdtemp(join(scratch, 'directory-'))
+  const [root, mapping] = [join(dir, 'root'), join(dir, 'mapping')]
+  await mkdir(root)
+  const remote = { kind: 'directory', root } as const
+  await writeDescription(mapping, { version: 1, remote, ifMatch: true })
+  const volume = await openVolume(parseVolume(`file:${mapping}:${root}`))
+  return {
+    volume,
+    async add(hash, data) {
+      const { length } = data
+      await writeFile(join(root, `${hash} whole`), data)
+      await writeFile(join(root, `${hash} middle`), Buffer.concat([Buffer.from('x'), data]))
+      await addLines(mapping, hash, [
+        { offset: 0, length, key: `${hash} whole` },
+        { offset: 1, length, key: `${hash} middle` },
+      ])
+    },
+    cutOff: () => rename(dir, `${dir}-gone`),
+    teardown: () => volume.close(),
+  }
+})
+
+volumeSuite('mapped volume of a bucket', 'reads', async (): Promise<VolumeFixture> => {
+  const s3 = await startFauxqs()
+  const { endpoint, region, accessKeyId, secretAccessKey } = s3
+  const credentials = { accessKeyId, secretAccessKey }
+  const client = new S3Client({ endpoint, region, forcePathStyle: true, credentials })
+  await client.send(new CreateBucketCommand({ Bucket: 'bucket' }))
+  const mapping = await mkdtemp(join(scratch, 'bucket-'))
+  const remote = { kind: 's3', bucket: 'bucket', endpoint, region, pathStyle: true } as const
+  await writeDescription(mapping, { version: 1, remote, ifMatch: true })
+  const file = `${mapping}-credentials`
+  const lines = [`aws_access_key_id=${accessKeyId}`, `aws_secret_access_key=${secretAccessKey}`]
+  await writeFile(file, ['[default]', ...lines, ''].join('\n'))
+  const volume = await openVolume(parseVolume(`s3:${mapping}:bucket:${file}`))
+  let isStopped = false
+  const stop = async () => {
+    if (!isStopped) await s3.stop()
+    isStopped = true
+  }
+  return {
+    volume,
+    async add(hash, data) {
+      const put = async (key: string, body: Uint8Array) => {
+        const object = new PutObjectCommand({ Bucket: 'bucket', Key: key, Body: body })
+        return (await client.send(object)).ETag!.replaceAll('"', '')
+      }
+      const { length } = data
+      const middle = Buffer.concat([Buffer.from('x'), data])
+      const [whole, rest] = [`${hash} whole`, `${hash} middle`]
+      await addLines(mapping, hash, [
+        { offset: 0, length, key: whole, etag: await put(whole, data) },
+        { offset: 1, length, key: rest, etag: await put(rest, middle) },
+      ])
+    },
+    async cutOff() {
+      await stop()
+      await rename(mapping, `${mapping}-gone`)
+    },
+    async teardown() {
+      await volume.close()
+      client.destroy()
+      await stop()
+    },
+  }
+})
 
 function isFailure(kind: string) {
   return (error: unknown) => error instanceof RemoteError && error.failure === kind

@@ -125,3 +125,18 @@ test('a mapping out of reach is an error that says what to do', async () => {
     return error instanceof KeepgwError && error.exitCode === 1 && error.hint !== undefined
   })
 })
+
+test('a volume is read-only where its spec or its settings say so', async () => {
+  const cases = [
+    [`unix:${scratch}`, undefined, true],
+    [`unix:${scratch}`, true, false],
+    [`unix:readonly:${scratch}`, false, false],
+    ['keep:http://127.0.0.1:1', false, true],
+    ['keep:http://127.0.0.1:1', true, false],
+  ] as const
+  for (const [text, readOnly, allowWrite] of cases) {
+    const volume = await openVolume(parseVolume(text), { readOnly })
+    assert.equal(volume.allowWrite, allowWrite, `${text} ${readOnly}`)
+    await volume.close()
+  }
+})

@@ -22,7 +22,7 @@ export interface KeepOptions {
   readOnly?: boolean | undefined
   /** Asked for by the services' indexes. */
   systemRoot?: string | undefined
-  /** Not `default` by default: the services behind show their blocks to keep-balance themselves. */
+  /** Not `default` by default: what the services behind have is theirs to say. */
   storageClasses?: readonly string[] | undefined
 }
 
@@ -32,6 +32,7 @@ export class KeepVolume implements WritableVolume {
   /** False with `readOnly`, whatever the type says: isWritable() looks at it. */
   readonly allowWrite: true
   readonly allowTrash = false
+  readonly listedElsewhere = true
   readonly replication = 1
   readonly storageClasses: readonly string[]
   readonly #clients: readonly KeepClient[]

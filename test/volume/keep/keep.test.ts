@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Readable } from 'node:stream'
 import { after, describe, type TestContext, test } from 'node:test'
-import { makeMount } from '../../../src/server/mounts.ts'
+import { makeMount, shownMounts } from '../../../src/server/mounts.ts'
 import { createLog } from '../../../src/server/request-log.ts'
 import { startServer } from '../../../src/server/serve.ts'
 import { readIndex } from '../../../src/volume/keep/index-lines.ts'
@@ -40,7 +40,7 @@ async function startService(root: string) {
 }
 
 for (const count of [1, 3]) {
-  volumeSuite(`keep volume of ${count}`, async (): Promise<VolumeFixture> => {
+  volumeSuite(`keep volume of ${count}`, 'writes', async (): Promise<VolumeFixture> => {
     const roots: string[] = []
     for (let at = 0; at < count; at++) roots.push(await mkdtemp(join(scratch, 'root-')))
     const services = await Promise.all(roots.map(startService))
@@ -173,6 +173,11 @@ describe('a block in other keep services', () => {
     const some = await put([full, await startFake(t, status(503))]).catch((error) => error)
     assert.equal(some.failure, 'unreachable')
   })
+})
+
+test('its blocks are listed to keep-balance by the services behind, not by it', async (t) => {
+  const volume = open(t, ['http://127.0.0.1:1'])
+  assert.deepEqual(shownMounts([makeMount(volume, 'zzzzz')]), [])
 })
 
 test('services are asked in the order of the SDKs', () => {

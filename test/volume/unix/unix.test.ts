@@ -45,22 +45,26 @@ async function addFile(root: string, name: string, content: Uint8Array): Promise
 }
 
 for (const serialize of [false, true]) {
-  volumeSuite(`unix volume, serialize ${serialize}`, async (): Promise<VolumeFixture> => {
-    const root = await newRoot()
-    return {
-      volume: await UnixVolume.open(root, { serialize }),
-      add: (name, content) => addFile(root, name, content),
-      async cutOff() {
-        // A disk that is unmounted leaves the empty directory it was mounted on.
-        await rename(root, `${root}-gone`)
-        await mkdir(root)
-      },
-      async teardown() {},
-    }
-  })
+  volumeSuite(
+    `unix volume, serialize ${serialize}`,
+    'trashes',
+    async (): Promise<VolumeFixture> => {
+      const root = await newRoot()
+      return {
+        volume: await UnixVolume.open(root, { serialize }),
+        add: (name, content) => addFile(root, name, content),
+        async cutOff() {
+          // A disk that is unmounted leaves the empty directory it was mounted on.
+          await rename(root, `${root}-gone`)
+          await mkdir(root)
+        },
+        async teardown() {},
+      }
+    },
+  )
 }
 
-volumeSuite('unix volume, read only', async (): Promise<VolumeFixture> => {
+volumeSuite('unix volume, read only', 'reads', async (): Promise<VolumeFixture> => {
   const root = await newRoot()
   return {
     volume: await UnixVolume.open(root, { readOnly: true }),
