@@ -48,6 +48,8 @@ const RECIPES = {
   many: { count: 100_000, size: () => 1 << 10, atOnce: 32 },
   /** Whole blocks: 1.07 GB. */
   blocks: { count: 16, size: () => MAX_BLOCK, atOnce: 2, isKeep: true },
+  /** Fewer of them, for where each takes a second or more. */
+  someBlocks: { count: 8, size: () => MAX_BLOCK, atOnce: 2, isKeep: true },
   pieces: { count: 20_000, size: () => 16 << 10, atOnce: 32, isKeep: true },
   /** The same blocks in two buckets. */
   here: { count: 1000, size: () => 16 << 10, atOnce: 32, isKeep: true, seed: 'twins' },

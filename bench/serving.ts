@@ -53,7 +53,7 @@ export async function serveSmall(lab: Lab): Promise<Case> {
 
 /** A store that takes its time before the first byte, and gives each connection little. */
 export async function serveFar(lab: Lab): Promise<Case> {
-  const data = await lab.data('blocks')
+  const data = await lab.data('someBlocks')
   const { hostname, port } = new URL(lab.store.route.endpoint)
   const numbers = [port, 0, FIRST_BYTE_MS, RATE_EACH, lab.linkRate].map(String)
   const link = await startChild('./shaped-link.ts', [hostname, ...numbers])
