@@ -84,11 +84,11 @@ export async function serveHang(lab: Lab): Promise<Case> {
   const moved = await Promise.all(
     mapped.map((home, i) => moveMapping(lab, home, buckets[i]!, link.endpoint)),
   )
-  const open = (homes: string[], name: string): Promise<Service> => {
+  const open = (homes: string[]): Promise<Service> => {
     const volumes = homes.map((home, i) => `s3:${join(home, buckets[i]!)}:${buckets[i]}`)
-    return startKeepgw(route, { home: homes[0]!, volumes, name })
+    return startKeepgw(route, { home: homes[0]!, volumes })
   }
-  const services = [await open(moved, 'hanging'), await open(mapped, 'healthy')]
+  const services = [await open(moved), await open(mapped)]
   const how = { readers: 4, data: sets[0]!, unit: 'request' } as const
   const [hanging, healthy] = services.map((service) => reading(service, how)) as [
     Contender,
@@ -120,7 +120,7 @@ export async function serveIndex(lab: Lab): Promise<Case> {
     const home = lab.home()
     makeMapping(join(home, 'bucket'), route, blocks)
     const volumes = [`s3:${join(home, 'bucket')}:bucket`]
-    const service = await startKeepgw(route, { home, volumes, name: 'index' })
+    const service = await startKeepgw(route, { home, volumes })
     services.push(service)
     contenders.push({
       name: `${blocks} blocks`,
@@ -147,10 +147,10 @@ async function startBoth(lab: Lab, route: Route, data: DataSet): Promise<Service
   const bucket = data.bucket.name
   const home = await indexed(lab, route, data)
   const volumes = [`s3:${join(home, bucket)}:${bucket}`]
-  const keepgw = await startKeepgw(route, { home, volumes, name: 'keepgw' })
+  const keepgw = await startKeepgw(route, { home, volumes })
   const { keepstore } = lab.peers
   if (keepstore === undefined) return [keepgw]
-  return [keepgw, await startKeepstore(keepstore, route, { dir: home, bucket, name: 'keepstore' })]
+  return [keepgw, await startKeepstore(keepstore, route, { dir: home, bucket })]
 }
 
 /** Indexes the bucket. Returns the directory in which the mapping lies, under the bucket's name. */

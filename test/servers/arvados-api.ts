@@ -1,6 +1,6 @@
 /**
- * Stands in for an Arvados API server where collections are created: it checks what a real one checks,
- * and no more. It speaks HTTPS with a certificate of its own.
+ * Stands in for an Arvados API server: where collections are created it checks what a real one checks, and
+ * it tells clients of Keep which services there are. It speaks HTTPS with a certificate of its own.
  */
 import { execFileSync } from 'node:child_process'
 import { createHash, createHmac } from 'node:crypto'
@@ -19,6 +19,8 @@ export interface StandInOptions {
   signingTtl: number
   /** Bytes that a request may have. */
   maxRequest?: number
+  /** URLs of the cluster's keep services, none of them read-only. */
+  keepServices?: string[]
 }
 
 /** A collection as it was asked for. */
@@ -84,10 +86,13 @@ async function answer(
   const parts: Buffer[] = []
   for await (const part of request) parts.push(part)
   const body = Buffer.concat(parts)
-  const token = /^Bearer (.+)$/.exec(request.headers.authorization ?? '')?.[1] ?? ''
+  const token = /^(?:Bearer|OAuth2) (.+)$/.exec(request.headers.authorization ?? '')?.[1] ?? ''
   const user = options.tokens[token]
   if (user === undefined) throw new Refusal(401, 'Not logged in')
-  if (request.method !== 'POST' || request.url !== '/arvados/v1/collections') {
+  const [path] = (request.url ?? '').split('?')
+  const told = request.method === 'GET' ? toldTo(path ?? '', options) : undefined
+  if (told !== undefined) return told
+  if (request.method !== 'POST' || path !== '/arvados/v1/collections') {
     throw new Refusal(404, 'Path not found')
   }
   if (body.length > (options.maxRequest ?? Infinity)) throw new Refusal(413, 'request too large')
@@ -109,6 +114,23 @@ async function answer(
   const created = { ...collection, uuid, name, portable_data_hash: hash }
   collections.push(created)
   return Object.fromEntries(select.map((field: string) => [field, created[field]]))
+}
+
+/** What a client of Keep asks before it reads or writes. */
+function toldTo(path: string, { signingTtl, keepServices = [] }: StandInOptions) {
+  if (path === '/discovery/v1/apis/arvados/v1/rest') {
+    return { blobSignatureTtl: signingTtl, defaultCollectionReplication: 1 }
+  }
+  if (path !== '/arvados/v1/keep_services/accessible') return undefined
+  const items = keepServices.map((url, i) => ({
+    uuid: `zzzzz-bi6l4-${String(i).padStart(15, '0')}`,
+    service_host: new URL(url).hostname,
+    service_port: Number(new URL(url).port),
+    service_ssl_flag: false,
+    service_type: 'disk',
+    read_only: false,
+  }))
+  return { items, items_available: items.length }
 }
 
 /** As the manifest format's definition has it. */
