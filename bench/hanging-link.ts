@@ -1,7 +1,7 @@
 /**
  * A way to two buckets of the same blocks, of which one never answers, another one for each block:
- * `node hanging-link.ts ENDPOINT BUCKET BUCKET`. SIGUSR2 has those hang that answered before, and the
- * other way round.
+ * `node hanging-link.ts ENDPOINT BUCKET BUCKET`. At first all answer; each SIGUSR2 has those hang that
+ * answered before, and the other way round.
  */
 import { startFaultProxy } from '../test/faults/proxy.ts'
 import { tellParent } from './child.ts'
@@ -18,7 +18,7 @@ proxy.on(
   ({ path }) => {
     const [, bucket = '', key = ''] = path.split(/[/?]/)
     const digit = Number.parseInt(key[0] ?? '', 16)
-    return Number.isInteger(digit) && buckets.indexOf(bucket) === (digit + turn) % 2
+    return turn > 0 && Number.isInteger(digit) && buckets.indexOf(bucket) === (digit + turn) % 2
   },
   { kind: 'stall' },
 )

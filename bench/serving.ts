@@ -11,7 +11,7 @@ import type { Lab } from './lab.ts'
 import { measureLoad, runClient } from './load.ts'
 import { makeMapping } from './mapping.ts'
 import { signedHeaders } from './put.ts'
-import type { Job, Wanted } from './reader.ts'
+import type { Job } from './reader.ts'
 import { type Service, startKeepgw, startKeepstore } from './servers.ts'
 import type { Route } from './store.ts'
 import { median } from './table.ts'
@@ -95,6 +95,8 @@ export async function serveHang(lab: Lab): Promise<Case> {
     Contender,
   ]
   hanging.name = 'one of two places hangs'
+  // What it has always been like is known of a store that begins to hang.
+  await runClient('./reader.ts', jobOf(services[0]!, how), new AbortController().signal)
   // What failed lately comes last: so those hang now that come first.
   hanging.prepare = async () => void process.kill(link.pid, 'SIGUSR2')
   healthy.name = 'both answer'
@@ -176,12 +178,17 @@ async function moveMapping(
   return moved
 }
 
-/** Reads each block of the data set once, over so many connections. */
-function reading(
-  service: Service,
-  { readers, data, unit }: { readers: number; data: DataSet; unit: 'GB' | 'request' },
-): Contender {
-  const job: Job = { port: service.port, readers, wanted: wantedOf(data) }
+interface Reading {
+  /** Connections. */
+  readers: number
+  data: DataSet
+  unit: 'GB' | 'request'
+}
+
+/** Reads each block of the data set once. */
+function reading(service: Service, how: Reading): Contender {
+  const { readers, data, unit } = how
+  const job = jobOf(service, how)
   return {
     name: `${service.name}, ${readers} ${readers === 1 ? 'reader' : 'readers'}`,
     shown: service.shown,
@@ -190,8 +197,10 @@ function reading(
   }
 }
 
-function wantedOf({ objects }: DataSet): Wanted[] {
-  return [...objects.values()].map(({ md5, size }) => ({ path: `/${md5}+${size}`, md5 }))
+function jobOf({ port }: Service, { readers, data }: Reading): Job {
+  const blocks = [...data.objects.values()]
+  const wanted = blocks.map(({ md5, size }) => ({ path: `/${md5}+${size}`, md5 }))
+  return { port, readers, wanted }
 }
 
 /** Each pair is keepgw and keepstore, or keepgw alone. */
