@@ -78,9 +78,11 @@ class ListerThread {
       if ('listed' in answer) asked?.resolve(answer.listed)
       else asked?.reject(new Error(answer.failure))
     })
-    this.#worker.on('error', (error) => {
+    const fail = (error: Error) => {
       for (const asked of this.#waiting.splice(0)) asked.reject(error)
-    })
+    }
+    this.#worker.on('error', fail)
+    this.#worker.on('exit', () => fail(new Error('the thread has ended')))
   }
 
   list(question: ToLister): Promise<ListedShard> {
