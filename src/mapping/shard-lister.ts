@@ -51,7 +51,8 @@ export async function* listShards(
   try {
     for (let at = 0; at < AHEAD * count; at++) ask(at)
     for (let at = 0; at < shards.length; at++) {
-      yield* blocksOf(await ahead.shift()!)
+      // Each step of a yield* would be a promise more.
+      for (const block of blocksOf(await ahead.shift()!)) yield block
       ask(at + AHEAD * count)
     }
   } finally {
