@@ -5,9 +5,12 @@ import { type Command, cpuOf, type Measurement, measure } from './measure.ts'
 export interface Contender {
   /** Such as `rclone --checkers 8`. */
   name: string
-  command: Command
+  /** What it runs, as people are told of it: without the paths of this machine. */
+  shown: string
   /** How much a run of it does, in the case's unit. */
   amount: number
+  /** Does its work once, with what it prints in the file. Throws where that fails. */
+  run(stdout: string, signal: AbortSignal): Promise<Measurement>
   /** Is called before each run, outside of what is measured. */
   prepare?(): Promise<void>
   /** Is called once, with the file of what it printed. Throws where that or its work is wrong. */
@@ -17,20 +20,20 @@ export interface Contender {
 export interface Case {
   title: string
   /** What CPU time is counted by. */
-  unit: 'GB' | 'object' | 'key'
+  unit: 'GB' | 'object' | 'key' | 'request' | 'block'
   contenders: Contender[]
   /** Pairs of contenders: the first is compared with the second. */
   ratios: [Contender, Contender][]
-  /** The process that serves them, where it is known. */
-  serverPid: number | undefined
+  /** The store's process, where it is known. */
+  storePid: number | undefined
   /** Is called at the end. Returns lines to print below the table; throws where something is wrong. */
   conclude?(results: Result[]): Promise<string[]>
   close?(): Promise<void>
 }
 
 export interface Run extends Measurement {
-  /** CPU time that the server used meanwhile, seconds; undefined where it is not known. */
-  serverCpu: number | undefined
+  /** CPU time that the store used meanwhile, seconds; undefined where it is not known. */
+  storeCpu: number | undefined
 }
 
 export interface Result {
@@ -48,13 +51,21 @@ export interface RunOptions {
   say(step: string): void
 }
 
+/** Returns what a contender runs that is a command, started anew each time. */
+export function ofCommand(command: Command): Pick<Contender, 'shown' | 'run'> {
+  return {
+    shown: command.shown,
+    run: (stdout, signal) => measure(command, stdout, signal),
+  }
+}
+
 /**
  * Runs the contenders in turn, A B A B, so that what changes on the machine meanwhile meets all of
  * them. The first round warms caches and is checked; it does not count. Throws where a run fails or
  * is wrong.
  */
 export async function runCase(
-  { contenders, serverPid }: Case,
+  { contenders, storePid }: Case,
   { runs, dir, signal, say }: RunOptions,
 ): Promise<Result[]> {
   const results = contenders.map((contender): Result => ({ contender, runs: [] }))
@@ -63,11 +74,11 @@ export async function runCase(
     for (const { contender, runs: counted } of results) {
       say(`${round === 0 ? 'warm-up' : `run ${round} of ${runs}`}, ${contender.name}`)
       await contender.prepare?.()
-      const before = serverPid && cpuOf(serverPid)
-      const measured = await measure(contender.command, stdout, signal)
-      const serverCpu = before === undefined ? undefined : cpuOf(serverPid!) - before
+      const before = storePid && cpuOf(storePid)
+      const measured = await contender.run(stdout, signal)
+      const storeCpu = before === undefined ? undefined : cpuOf(storePid!) - before
       if (round === 0) await contender.check?.(stdout)
-      else counted.push({ ...measured, serverCpu })
+      else counted.push({ ...measured, storeCpu })
     }
   }
   return results

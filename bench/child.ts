@@ -30,8 +30,11 @@ export async function startChild(script: string, args: string[] = []): Promise<C
 
 /** In the child: listens on a free port, tells it, and ends with the parent or at its stop(). */
 export function serveParent(server: Server): void {
-  server.listen(0, '127.0.0.1', () => {
-    process.stdout.write(`${(server.address() as AddressInfo).port}\n`)
-  })
+  server.listen(0, '127.0.0.1', () => tellParent((server.address() as AddressInfo).port))
+}
+
+/** In the child: tells the port that it listens on, and ends with the parent or at its stop(). */
+export function tellParent(port: number | string): void {
+  process.stdout.write(`${port}\n`)
   process.stdin.resume().once('close', () => process.exit(0))
 }

@@ -7,7 +7,8 @@ import { environment } from '../test/e2e/keepgw.ts'
 import type { Command } from './measure.ts'
 import type { Route } from './store.ts'
 
-const CLI = fileURLToPath(new URL('../dist/src/cli.js', import.meta.url))
+/** The built keepgw. */
+export const CLI = fileURLToPath(new URL('../dist/src/cli.js', import.meta.url))
 
 /** A program of this machine. */
 export interface Peer {
@@ -18,25 +19,28 @@ export interface Peer {
 export interface Peers {
   rclone: Peer | undefined
   s5cmd: Peer | undefined
+  /** Arvados' own keep service. */
+  keepstore: Peer | undefined
 }
 
 /**
- * Returns the peers that KEEPGW_BENCH_RCLONE and KEEPGW_BENCH_S5CMD name or PATH holds. Throws where
- * one of them does not run.
+ * Returns the peers that KEEPGW_BENCH_RCLONE, KEEPGW_BENCH_S5CMD and KEEPGW_BENCH_KEEPSTORE name, or
+ * PATH holds. Throws where one of them does not run.
  */
 export function findPeers(): Peers {
-  const { KEEPGW_BENCH_RCLONE, KEEPGW_BENCH_S5CMD } = process.env
+  const { KEEPGW_BENCH_RCLONE, KEEPGW_BENCH_S5CMD, KEEPGW_BENCH_KEEPSTORE } = process.env
   return {
-    rclone: findPeer('rclone', KEEPGW_BENCH_RCLONE),
-    s5cmd: findPeer('s5cmd', KEEPGW_BENCH_S5CMD),
+    rclone: findPeer('rclone', KEEPGW_BENCH_RCLONE, 'version'),
+    s5cmd: findPeer('s5cmd', KEEPGW_BENCH_S5CMD, 'version'),
+    keepstore: findPeer('keepstore', KEEPGW_BENCH_KEEPSTORE, '-version'),
   }
 }
 
-function findPeer(name: string, named: string | undefined): Peer | undefined {
+function findPeer(name: string, named: string | undefined, ask: string): Peer | undefined {
   const directories = (process.env.PATH ?? '').split(delimiter)
   const program = named ?? directories.map((dir) => join(dir, name)).find(isExecutable)
   if (program === undefined) return undefined
-  const [line = ''] = execFileSync(program, ['version'], { encoding: 'utf8' }).split('\n')
+  const [line = ''] = execFileSync(program, [ask], { encoding: 'utf8' }).split('\n')
   // Python packages wrap the program: its cost would then be Python's too.
   const isScript = readFileSync(program).subarray(0, 2).toString() === '#!'
   const note = isScript ? ', started by a script whose cost counts: name the program itself' : ''
@@ -65,14 +69,19 @@ export function keepgwIndex(
   home: string,
   { flags = [], env = {} }: IndexSettings = {},
 ): Command {
-  const ca = route.ca === undefined ? {} : { AWS_CA_BUNDLE: route.ca }
   const shown = Object.entries(env).map(([name, value]) => `${name}=${value}`)
   return {
     shown: [...shown, 'keepgw index BUCKET --json', ...flags].join(' '),
     args: [process.execPath, CLI, 'index', bucket, '--json', ...flags],
-    // Compiled code is kept from run to run, as it is for users: mappings are not.
-    env: { ...environment(route, home), XDG_CACHE_HOME: `${home}-cache`, ...ca, ...env },
+    env: { ...routeEnvironment(route, home), ...env },
   }
+}
+
+/** Returns the environment in which keepgw finds a store, and its mappings in `home`. */
+export function routeEnvironment(route: Route, home: string): NodeJS.ProcessEnv {
+  const ca = route.ca === undefined ? {} : { AWS_CA_BUNDLE: route.ca }
+  // Compiled code is kept from run to run, as it is for users: mappings are not.
+  return { ...environment(route, home), XDG_CACHE_HOME: `${home}-cache`, ...ca }
 }
 
 /** Returns rclone's reading of all objects' MD5 sums. It prints lines `MD5  KEY`. */

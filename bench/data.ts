@@ -29,6 +29,10 @@ interface Recipe {
   size(i: number): number
   /** Objects put at once, each of them in memory. */
   atOnce: number
+  /** What the content is made of; the data set's own name where it is left out. */
+  seed?: string
+  /** Each object is a block named by its MD5, as a keepstore names it in a bucket. */
+  isKeep?: true
 }
 
 /** Together 2.0 GB. Some end within a segment, some with one; one is a single whole segment. */
@@ -42,6 +46,14 @@ const RECIPES = {
   long: { count: 3 * BIG_MIB.length, size: bigSize, atOnce: 2 },
   small: { count: 20_000, size: () => 16 << 10, atOnce: 32 },
   many: { count: 100_000, size: () => 1 << 10, atOnce: 32 },
+  /** Whole blocks: 1.07 GB. */
+  blocks: { count: 16, size: () => MAX_BLOCK, atOnce: 2, isKeep: true },
+  /** Fewer of them, for where each takes a second or more. */
+  someBlocks: { count: 8, size: () => MAX_BLOCK, atOnce: 2, isKeep: true },
+  pieces: { count: 20_000, size: () => 16 << 10, atOnce: 32, isKeep: true },
+  /** The same blocks in two buckets. */
+  here: { count: 1000, size: () => 16 << 10, atOnce: 32, isKeep: true, seed: 'twins' },
+  there: { count: 1000, size: () => 16 << 10, atOnce: 32, isKeep: true, seed: 'twins' },
 } satisfies Record<string, Recipe>
 
 export type DataSetName = keyof typeof RECIPES
@@ -67,10 +79,12 @@ export async function makeDataSet(
   const objects = new Map<string, Known>()
   let bytes = 0
   const make = (i: number): { key: string; body: Buffer } => {
-    const body = keyStream(`${name} ${i}`, recipe.size(i))
-    objects.set(keyOf(i), knownOf(body))
+    const body = keyStream(`${recipe.seed ?? name} ${i}`, recipe.size(i))
+    const known = knownOf(body)
+    const key = recipe.isKeep ? known.md5 : keyOf(i)
+    objects.set(key, known)
     bytes += body.length
-    return { key: keyOf(i), body }
+    return { key, body }
   }
   try {
     await new Uploader(server, bucket.name, recipe.atOnce).putAll(count, make)

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { mkdir, mkdtemp, readFile, rename, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import type { Contender } from './case.ts'
+import { type Contender, ofCommand } from './case.ts'
 import { checkMapping } from './check.ts'
 import { findPeers, type IndexSettings, keepgwIndex, type Peers } from './contenders.ts'
 import { type DataSet, type DataSetName, type Known, makeDataSet } from './data.ts'
@@ -107,7 +107,7 @@ export class Lab {
     return {
       name,
       amount,
-      command: keepgwIndex(route, bucket, mappings, settings),
+      ...ofCommand(keepgwIndex(route, bucket, mappings, settings)),
       prepare: async () => {
         // Not deleted before the end: ext4 makes files slowly for minutes after many were deleted.
         if (isFirst) await rename(mappings, this.home()).catch(ignoreMissing)

@@ -5,7 +5,7 @@ import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { startFaultProxy } from '../test/faults/proxy.ts'
-import type { Case, Contender } from './case.ts'
+import { type Case, type Contender, ofCommand } from './case.ts'
 import { checkListing } from './check.ts'
 import { startChild } from './child.ts'
 import { keepgwIndex, s5cmdList } from './contenders.ts'
@@ -58,7 +58,7 @@ export async function memory(lab: Lab): Promise<Case> {
       [many.first, few.first],
       [many.again, few.again],
     ],
-    serverPid: server.pid,
+    storePid: server.pid,
     close: server.stop,
   }
 }
@@ -74,14 +74,14 @@ function againstListing(lab: Lab, data: DataSet, keepgw: Contender): Omit<Case, 
   const lists = peers.s5cmd && {
     name: 's5cmd ls',
     amount: data.objects.size,
-    command: s5cmdList(peers.s5cmd, store.route, data.bucket.name),
+    ...ofCommand(s5cmdList(peers.s5cmd, store.route, data.bucket.name)),
     check: (stdout: string) => checkListing(stdout, data.objects),
   }
   return {
     unit: 'key',
     contenders: lists ? [keepgw, lists] : [keepgw],
     ratios: lists ? [[keepgw, lists]] : [],
-    serverPid: store.pid,
+    storePid: store.pid,
   }
 }
 

@@ -22,7 +22,14 @@ export interface Measurement {
   rssAnon: number
   /** The most resident memory seen, bytes, all processes together. */
   rss: number
+  /** From a request to the first byte of the data, the median, seconds. */
+  firstByte?: number
+  /** From a request to the end of the data, the 99th percentile, seconds. */
+  slowest?: number
 }
+
+/** The most that was seen of each. */
+export type Peak = Pick<Measurement, 'rssAnon' | 'rss'>
 
 /** Often enough to see a peak, seldom enough to cost the two of them nothing. */
 const SAMPLE_MS = 20
@@ -53,8 +60,8 @@ export async function measure(
   closeSync(output)
   const kill = (): void => void process.kill(-shell.pid!, 'SIGKILL')
   signal.addEventListener('abort', kill)
-  const peak = { rssAnon: 0, rss: 0 }
-  const sampler = setInterval(() => sample(shell.pid!, peak), SAMPLE_MS)
+  // Not the shell itself.
+  const peak = watchMemory(() => descendants(shell.pid!))
   try {
     const [complaints, times] = await Promise.all([
       text(shell.stderr!),
@@ -67,9 +74,9 @@ export async function measure(
       throw new Error(`${command.shown}\nended with ${shell.exitCode}: ${said}`)
     }
     const [wall, user, system] = times.trim().split(' ').map(Number) as [number, number, number]
-    return { wall, cpu: user + system, ...peak }
+    return { wall, cpu: user + system, ...peak.stop() }
   } finally {
-    clearInterval(sampler)
+    peak.stop()
     signal.removeEventListener('abort', kill)
   }
 }
@@ -82,11 +89,23 @@ export function cpuOf(pid: number): number {
   return (Number(fields[11]) + Number(fields[12])) / TICKS_A_SECOND
 }
 
-/** Raises the peaks to what the shell's descendants have now. */
-function sample(shell: number, peak: { rssAnon: number; rss: number }): void {
+/** Looks at the memory of the processes every 20 ms, until `stop`, which returns the most there was. */
+export function watchMemory(pids: () => number[]): { stop(): Peak } {
+  const peak: Peak = { rssAnon: 0, rss: 0 }
+  const sampler = setInterval(() => sample(pids(), peak), SAMPLE_MS)
+  return {
+    stop() {
+      clearInterval(sampler)
+      return peak
+    },
+  }
+}
+
+/** Raises the peaks to what the processes have now. */
+function sample(pids: number[], peak: Peak): void {
   let rssAnon = 0
   let rss = 0
-  for (const pid of descendants(shell)) {
+  for (const pid of pids) {
     const status = readProc(`/proc/${pid}/status`)
     rssAnon += kilobytes(status, 'RssAnon')
     rss += kilobytes(status, 'VmRSS')
@@ -96,7 +115,7 @@ function sample(shell: number, peak: { rssAnon: number; rss: number }): void {
 }
 
 /** Returns the processes below this one, as far as their main threads have started them. */
-function descendants(pid: number): number[] {
+export function descendants(pid: number): number[] {
   const children = readProc(`/proc/${pid}/task/${pid}/children`).trim()
   if (children === '') return []
   return children.split(' ').flatMap((child) => [Number(child), ...descendants(Number(child))])

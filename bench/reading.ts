@@ -1,6 +1,6 @@
 /** The cases in which objects are read. */
 import { join } from 'node:path'
-import type { Case, Contender, Result } from './case.ts'
+import { type Case, type Contender, ofCommand, type Result } from './case.ts'
 import { checkMd5Sums, checkSame } from './check.ts'
 import { startChild } from './child.ts'
 import { rcloneMd5Sum } from './contenders.ts'
@@ -54,7 +54,7 @@ export async function shaped(lab: Lab): Promise<Case> {
   const { protocol, hostname, port } = new URL(route.endpoint)
   if (protocol !== 'http:') throw new Error('only plain HTTP goes through the shaped link')
   const data = await lab.data('long')
-  const numbers = [port || 80, LATENCY, RATE_EACH, lab.linkRate].map(String)
+  const numbers = [port || 80, LATENCY, LATENCY, RATE_EACH, lab.linkRate].map(String)
   const link = await startChild('./shaped-link.ts', [hostname, ...numbers])
   const through = { ...route, endpoint: link.endpoint }
   const keepgw = readingIndex(lab, through, data, data.bytes / 1e9)
@@ -65,7 +65,7 @@ export async function shaped(lab: Lab): Promise<Case> {
     unit: 'GB',
     contenders: [keepgw],
     ratios: [],
-    serverPid: pid,
+    storePid: pid,
     conclude: async ([result]) => {
       const bare = await linkRate(through, data)
       const advice = ' (this machine cannot fill the link: try a smaller --link)'
@@ -96,7 +96,7 @@ export async function agree(lab: Lab): Promise<Case> {
     unit: 'GB',
     contenders: pairs.flatMap(({ pair }) => pair),
     ratios: pairs.map(({ pair }) => pair),
-    serverPid: lab.store.pid,
+    storePid: lab.store.pid,
     conclude: async () => {
       for (const { mappings } of pairs) await checkSame(mappings[0]!, mappings[1]!)
       return ['- tree and catalog are the same: line by line, after sorting']
@@ -132,7 +132,7 @@ function rclones(
   return checkers.map((count) => ({
     name: `rclone --checkers ${count}`,
     amount,
-    command: rcloneMd5Sum(rclone, route, bucket.name, ['--checkers', String(count)]),
+    ...ofCommand(rcloneMd5Sum(rclone, route, bucket.name, ['--checkers', String(count)])),
     check: (stdout) => checkMd5Sums(stdout, objects),
   }))
 }
@@ -144,7 +144,7 @@ function against(
 ): Case {
   const contenders = [keepgw, ...peers]
   const ratios = peers.map((peer): [Contender, Contender] => [keepgw, peer])
-  return { title, unit, contenders, ratios, serverPid: lab.store.pid }
+  return { title, unit, contenders, ratios, storePid: lab.store.pid }
 }
 
 function wall({ runs }: Result): number {

@@ -12,6 +12,7 @@ import type { Peers } from './contenders.ts'
 import { Lab } from './lab.ts'
 import { memory, reindex, trust } from './listing.ts'
 import { agree, big, shaped, small, tls } from './reading.ts'
+import { serve, serveFar, serveHang, serveIndex, serveSmall } from './serving.ts'
 import { tableOf } from './table.ts'
 
 const CASES: Record<string, (lab: Lab) => Promise<Case>> = {
@@ -23,6 +24,11 @@ const CASES: Record<string, (lab: Lab) => Promise<Case>> = {
   shaped,
   memory,
   agree,
+  serve,
+  'serve-small': serveSmall,
+  'serve-far': serveFar,
+  'serve-hang': serveHang,
+  'serve-index': serveIndex,
 }
 
 const USAGE = `npm run bench -- [CASE…] [--runs N] [--scale X] [--link MB/S]
@@ -79,7 +85,7 @@ async function runNamed(lab: Lab, name: string, runs: number, signal: AbortSigna
   try {
     const results = await runCase(made, { runs, dir: lab.dir, signal, say })
     console.log(`\n## ${name}: ${made.title}\n\n${tableOf(made, results)}\n`)
-    for (const each of made.contenders) console.log(`- ${each.name}: \`${each.command.shown}\``)
+    for (const each of made.contenders) console.log(`- ${each.name}: \`${each.shown}\``)
     for (const line of (await made.conclude?.(results)) ?? []) console.log(line)
   } finally {
     await made.close?.()

@@ -1,7 +1,7 @@
 /**
  * A slow, long way to a server: a proxy that holds requests back and lets answers through at a rate,
  * each connection's and that of all. It counts bytes of TCP, and knows nothing of what they say:
- * `node shaped-link.ts HOST PORT LATENCY-MS RATE-EACH RATE-ALL`, rates in bytes a second.
+ * `node shaped-link.ts HOST PORT CONNECT-MS ANSWER-MS RATE-EACH RATE-ALL`, rates in bytes a second.
  */
 import { connect, createServer, type Socket } from 'node:net'
 import { serveParent } from './child.ts'
@@ -12,7 +12,7 @@ const SLAB_BYTES = 128 << 10
 const CATCH_UP_MS = 20
 
 const [host = '', ...numbers] = process.argv.slice(2)
-const [port = 0, latency = 0, rateEach = 0, rateAll = 0] = numbers.map(Number)
+const [port = 0, connectMs = 0, answerMs = 0, rateEach = 0, rateAll = 0] = numbers.map(Number)
 
 /** A wire on which bytes follow one another. */
 class Wire {
@@ -60,10 +60,10 @@ function shape(client: Socket): void {
     onread: { buffer: slab, callback },
   })
   // Making a connection costs a round trip as well.
-  let delay = 2 * latency
+  let delay = connectMs + answerMs
   client.on('data', (bytes) => {
     setTimeout(() => server.write(bytes), delay)
-    delay = latency
+    delay = answerMs
   })
   server.on('end', () => {
     hasEnded = true

@@ -12,17 +12,36 @@ function columnsOf(unit: Case['unit']): Column[] {
   const [scale, per] = unit === 'GB' ? [1, 's/GB'] : [1e6, `µs/${unit}`]
   const each = (seconds: number | undefined, amount: number): number | undefined =>
     seconds === undefined ? undefined : (scale * seconds) / amount
+  const inMs = (seconds: number | undefined) => seconds && 1000 * seconds
+  const [rateScale, rate] = unit === 'GB' ? [1000, 'MB/s'] : [1, `${unit}s/s`]
   return [
     { head: 'wall, s', of: (run) => run.wall, hasRatio: true },
+    {
+      head: rate,
+      of: (run, amount) => (isServing(run) ? (rateScale * amount) / run.wall : undefined),
+      hasRatio: true,
+    },
     { head: `CPU, ${per}`, of: (run, amount) => each(run.cpu, amount), hasRatio: true },
+    { head: 'first byte, ms', of: (run) => inMs(run.firstByte), hasRatio: true },
+    { head: 'p99, ms', of: (run) => inMs(run.slowest), hasRatio: true },
     { head: 'RssAnon, MB', of: (run) => run.rssAnon / 1e6, hasRatio: true },
     { head: 'RSS, MB', of: (run) => run.rss / 1e6, hasRatio: true },
     {
-      head: `server’s CPU, ${per}`,
-      of: (run, amount) => each(run.serverCpu, amount),
+      head: `store’s CPU, ${per}`,
+      of: (run, amount) => each(run.storeCpu, amount),
       hasRatio: false,
     },
   ]
+}
+
+/** True for what a client has measured. */
+function isServing(run: Run): boolean {
+  return run.firstByte !== undefined
+}
+
+/** Those that no contender has are left out. */
+function isThere({ of }: Column, results: Result[]): boolean {
+  return results.some(({ runs }) => runs.some((run) => of(run, 1) !== undefined))
 }
 
 /** Returns the middle value, or the mean of the two in the middle. The list is not empty. */
@@ -37,7 +56,7 @@ export function median(values: readonly number[]): number {
  * the medians; in brackets the least and the greatest of the single rounds.
  */
 export function tableOf({ unit, ratios }: Case, results: Result[]): string {
-  const columns = columnsOf(unit)
+  const columns = columnsOf(unit).filter((column) => isThere(column, results))
   const rows = [
     ['', ...columns.map(({ head }) => head)],
     ['---', ...columns.map(() => '---:')],

@@ -2,18 +2,17 @@
  * The mapping tree: MAPPINGS/acb/acbd18db…, a text file for each hash with one line a place
  * (place-line.ts). Readers never lock. Writing is in tree-update.ts.
  */
-import { type FileHandle, open, readdir, stat } from 'node:fs/promises'
+import { type FileHandle, open, readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { messageOf } from '../errors.ts'
 import { readDescription } from './description.ts'
 import { type MappedBlock, type MappingReader, MappingUnreachable, type Place } from './mapping.ts'
+import { isMissing } from './missing.ts'
 import { parsePlace } from './place-line.ts'
+import { listShards } from './shard-lister.ts'
 
-const HASH = /^[0-9a-f]{32}$/
 const SHARD = /^[0-9a-f]{3}$/
 const READ_SIZE = 65_536
-/** Files looked at together while blocks are listed. */
-const LIST_BATCH = 64
 
 /** Returns the file of a hash in a mapping tree. */
 export function blockFile(mappings: string, hash: string): string {
@@ -49,31 +48,16 @@ export class MappingTree implements MappingReader {
 
   async *blocks(prefix = ''): AsyncIterable<MappedBlock> {
     await readDescription(this.dir)
-    for (const shard of await this.#names('.', SHARD)) {
-      if (!shard.startsWith(prefix.slice(0, 3))) continue
-      const hashes = (await this.#names(shard, HASH)).filter((hash) => hash.startsWith(prefix))
-      for (let at = 0; at < hashes.length; at += LIST_BATCH) {
-        const batch = hashes.slice(at, at + LIST_BATCH)
-        for (const block of await Promise.all(batch.map((hash) => this.#block(hash)))) {
-          if (block !== undefined) yield block
-        }
-      }
+    const start = prefix.slice(0, 3)
+    try {
+      const names = (await readdir(this.dir)).filter((name) => SHARD.test(name))
+      const shards = names.filter((name) => name.startsWith(start)).sort()
+      yield* listShards(this.dir, shards, prefix)
+    } catch (error) {
+      throw this.#unreachable(error)
     }
     // A disk that went away meanwhile looks like directories that vanished.
     await readDescription(this.dir)
-  }
-
-  async #block(hash: string): Promise<MappedBlock | undefined> {
-    for await (const { length } of this.places(hash)) {
-      try {
-        const { mtimeNs } = await stat(blockFile(this.dir, hash), { bigint: true })
-        return { hash, length, mtimeNs }
-      } catch (error) {
-        if (isMissing(error)) return undefined
-        throw this.#unreachable(error)
-      }
-    }
-    return undefined
   }
 
   /** Undefined where the hash has no file, which is only believed of a tree that is there. */
@@ -84,15 +68,6 @@ export class MappingTree implements MappingReader {
       if (!isMissing(error)) throw this.#unreachable(error)
       await readDescription(this.dir)
       return undefined
-    }
-  }
-
-  async #names(dir: string, pattern: RegExp): Promise<string[]> {
-    try {
-      return (await readdir(join(this.dir, dir))).filter((name) => pattern.test(name)).sort()
-    } catch (error) {
-      if (dir !== '.' && isMissing(error)) return []
-      throw this.#unreachable(error)
     }
   }
 
@@ -127,9 +102,4 @@ function completeLines(bytes: Buffer): string[] {
   // Latin-1 would keep bad bytes apart, but a line that is not UTF-8 is bad anyway: U+FFFD names no
   // other object, because its ETag and MD5 are checked like those of any line.
   return bytes.toString('utf8', 0, bytes.length - 1).split('\n')
-}
-
-function isMissing(error: unknown): boolean {
-  const code = (error as NodeJS.ErrnoException | null)?.code
-  return code === 'ENOENT' || code === 'ENOTDIR'
 }

@@ -204,8 +204,19 @@ describe('the blocks of a tree', () => {
     })
   })
 
+  it('have the length of their first good line, however far down it is', async () => {
+    const bad = `${'bad\n'.repeat(3000)}${'x'.repeat(80_000)}\n`
+    await withTree({ [hashes[0]!]: `${bad}0:7:k\n0:9:torn` }, async (tree) => {
+      const [block, ...rest] = await collect(tree.blocks())
+      assert.equal(block?.length, 7)
+      assert.deepEqual(rest, [])
+    })
+  })
+
   it('are more than are looked at together', async () => {
-    const names = Array.from({ length: 150 }, (_, i) => `abc${i.toString(16).padStart(29, '0')}`)
+    const names = Array.from({ length: 150 }, (_, i) => {
+      return `${(7 * i).toString(16).padStart(3, '0')}${'c'.repeat(29)}`
+    })
     await withTree(Object.fromEntries(names.map((name) => [name, '0:1:k\n'])), async (tree) => {
       const blocks = await collect(tree.blocks())
       assert.deepEqual(

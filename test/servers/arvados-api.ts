@@ -1,6 +1,7 @@
 /**
  * Stands in for an Arvados API server where collections are created and services recorded: it checks
- * what a real one checks, and no more. It speaks HTTPS with a certificate of its own.
+ * what a real one checks, and no more. It tells clients of Keep which services there are. It speaks
+ * HTTPS with a certificate of its own.
  */
 import { createHash, createHmac } from 'node:crypto'
 import { once } from 'node:events'
@@ -86,12 +87,16 @@ async function answer(
   const parts: Buffer[] = []
   for await (const part of request) parts.push(part)
   const body = Buffer.concat(parts)
-  const token = /^Bearer (.+)$/.exec(request.headers.authorization ?? '')?.[1] ?? ''
+  const token = /^(?:Bearer|OAuth2) (.+)$/.exec(request.headers.authorization ?? '')?.[1] ?? ''
   const path = `${request.method} ${request.url?.split('?')[0]}`
   if (path === 'GET /arvados/v1/config') return { ClusterID: options.clusterId ?? 'zzzzz' }
   const user = options.tokens[token]
   if (user === undefined) throw new Refusal(401, 'Not logged in')
-  if (path === 'GET /arvados/v1/keep_services') return listServices(made, options)
+  if (path === 'GET /discovery/v1/apis/arvados/v1/rest') {
+    return { blobSignatureTtl: options.signingTtl, defaultCollectionReplication: 1 }
+  }
+  if (/^GET \/arvados\/v1\/keep_services(\/accessible)?$/.test(path))
+    return listServices(made, options)
   if (body.length > (options.maxRequest ?? Infinity)) throw new Refusal(413, 'request too large')
   if (path === 'POST /arvados/v1/keep_services') {
     if (!user.isAdmin) throw new Refusal(403, 'Permission denied')
