@@ -1,12 +1,11 @@
 import { Flags } from '@oclif/core'
 import { KeepgwCommand } from '../src/command.ts'
-import { ExitCode, KeepgwError, messageOf, UsageError } from '../src/errors.ts'
-import { clusterWarnings, type Reach, reach } from '../src/server/check.ts'
-import { assertDistinct, type Mount, makeMount } from '../src/server/mounts.ts'
-import { createLog } from '../src/server/request-log.ts'
-import { startServer } from '../src/server/serve.ts'
-import { type ServeSettings, serveSettings, urlOf } from '../src/server/settings.ts'
-import { openVolume, parseVolume } from '../src/volume/spec.ts'
+import { KeepgwError } from '../src/errors.ts'
+import { checkVolume, clusterWarnings } from '../src/server/check.ts'
+import { describeSettings, describeVolume } from '../src/server/describe.ts'
+import { assertDistinct, type Mount } from '../src/server/mounts.ts'
+import { serveUntilSignal } from '../src/server/run.ts'
+import { type ServeSettings, serveSettings } from '../src/server/settings.ts'
 
 export default class Serve extends KeepgwCommand {
   static override summary = 'Serve blocks to Keep clients, from the buckets where they lie.'
@@ -179,17 +178,11 @@ a second signal.`
     const { flags } = await this.parse(Serve)
     const settings = await serveSettings(flags, process.env)
     if (flags.check) return this.#check(settings)
-    const mounts: Mount[] = []
-    try {
-      for (const volume of settings.volumes) mounts.push(await openMount(volume, settings))
-      await serve(settings, mounts)
-    } finally {
-      await Promise.all(mounts.map(({ volume }) => volume.close()))
-    }
+    await serveUntilSignal(settings)
   }
 
   async #check(settings: ServeSettings): Promise<void> {
-    for (const [name, value] of describe(settings)) print(name, value)
+    for (const [name, value] of describeSettings(settings)) print(name, value)
     const signal = this.stopSignal()
     const mounts: Mount[] = []
     let failed = 0
@@ -197,7 +190,7 @@ a second signal.`
       const { mount, outcome } = await checkVolume(setting, settings, signal)
       if (mount !== undefined) mounts.push(mount)
       if (outcome.state === 'unreachable') failed += 1
-      print('volume', [setting.volume, ...(mount === undefined ? [] : words(mount))].join(', '))
+      print('volume', describeVolume(setting, mount))
       print('', outcome.state === 'unreachable' ? `out of reach: ${outcome.reason}` : outcome.state)
     }
     assertDistinct(mounts)
@@ -207,98 +200,6 @@ a second signal.`
   }
 }
 
-/** Serves until a signal comes. */
-async function serve(settings: ServeSettings, mounts: Mount[]): Promise<void> {
-  const log = createLog(process.stderr, settings.log)
-  const server = await startServer({ ...settings, mounts, log })
-  log.info(
-    {
-      address: server.address,
-      signing: settings.signing !== undefined,
-      volumes: mounts.map(({ volume }) => String(volume)),
-    },
-    'listening',
-  )
-  const signal = await firstSignal()
-  log.info({ signal }, 'stopping when the answers under way are out')
-  await server.close()
-}
-
-async function openMount(
-  { volume, storageClasses }: ServeSettings['volumes'][number],
-  { clusterId, tokens: { systemRoot } }: ServeSettings,
-): Promise<Mount> {
-  return makeMount(await openVolume(parseVolume(volume), { systemRoot, storageClasses }), clusterId)
-}
-
-/** A wrong setting is thrown; what is out of reach is told. The volume is closed again. */
-async function checkVolume(
-  setting: ServeSettings['volumes'][number],
-  settings: ServeSettings,
-  signal: AbortSignal,
-): Promise<{ mount?: Mount; outcome: Reach }> {
-  let mount: Mount
-  try {
-    mount = await openMount(setting, settings)
-  } catch (error) {
-    if (error instanceof UsageError) throw error
-    return { outcome: { state: 'unreachable', reason: messageOf(error) } }
-  }
-  try {
-    return { mount, outcome: await reach(mount.volume, settings.idleLimit, signal) }
-  } finally {
-    await mount.volume.close()
-  }
-}
-
-function describe(settings: ServeSettings): [name: string, value: string][] {
-  const { cluster, clusterId, signing, tokens, maxRequests, maxBlocks } = settings
-  const limit = (max: number) => (max === 0 ? 'no limit' : `at most ${max}`)
-  const set = (token: string | undefined) => (token ? 'set' : 'not set')
-  return [
-    ['cluster', `${clusterId}, ${cluster?.file ?? 'no configuration file'}`],
-    ['address', urlOf(settings)],
-    [
-      'signing',
-      signing === undefined ? 'off: who knows a hash reads the block' : `on, TTL ${signing.ttl} s`,
-    ],
-    ['tokens', `system root ${set(tokens.systemRoot)}, management ${set(tokens.management)}`],
-    ['requests', `${limit(maxRequests)} at once`],
-    ['blocks', `${limit(maxBlocks)} at once`],
-    ['for +K@', settings.serviceUuid ?? 'no UUID'],
-    ...(cluster !== undefined && cluster.otherVolumes > 0
-      ? [
-          ['keepstore’s', `${cluster.otherVolumes} volumes of other drivers, left to it`] as [
-            string,
-            string,
-          ],
-        ]
-      : []),
-  ]
-}
-
-function words({ uuid, volume, storageClasses }: Mount): string[] {
-  return [
-    `mount ${uuid}`,
-    `device ${volume.deviceId}`,
-    `storage classes ${storageClasses.join(' ')}`,
-  ]
-}
-
 function print(name: string, value: string): void {
   process.stdout.write(`${name.padEnd(12)}${value}\n`)
-}
-
-/** Resolves with the first SIGTERM or SIGINT; the second one ends the process. */
-function firstSignal(): Promise<NodeJS.Signals> {
-  return new Promise((resolve) => {
-    let asked = false
-    const onSignal = (signal: NodeJS.Signals) => {
-      if (asked) process.exit(ExitCode.interrupted)
-      asked = true
-      resolve(signal)
-    }
-    process.on('SIGTERM', onSignal)
-    process.on('SIGINT', onSignal)
-  })
 }

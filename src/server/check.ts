@@ -1,10 +1,12 @@
 /** What `keepgw serve --check` finds out: whether all that would be served can be reached. */
-import { messageOf } from '../errors.ts'
+import { messageOf, UsageError } from '../errors.ts'
 import { checkBlock } from '../volume/check-block.ts'
 import { FailureMemory } from '../volume/failure-memory.ts'
 import { BlockError } from '../volume/source-walk.ts'
 import type { Volume } from '../volume/volume.ts'
-import type { ServeSettings } from './settings.ts'
+import type { Mount } from './mounts.ts'
+import { openMount } from './run.ts'
+import type { ServeSettings, VolumeSetting } from './settings.ts'
 
 /**
  * `reachable`: a place of a block answered, or said that it is gone. `empty`: there is no block to
@@ -12,12 +14,31 @@ import type { ServeSettings } from './settings.ts'
  */
 export type Reach = { state: 'reachable' | 'empty' } | { state: 'unreachable'; reason: string }
 
-/** Asks a volume for the first block that it lists. Throws the signal's reason only. */
-export async function reach(
-  volume: Volume,
-  idleLimit: number,
+/**
+ * Opens a volume, asks for a block of it, and closes it again. Throws UsageError for a wrong setting,
+ * and the signal's reason; what is out of reach is told.
+ */
+export async function checkVolume(
+  setting: VolumeSetting,
+  settings: ServeSettings,
   signal: AbortSignal,
-): Promise<Reach> {
+): Promise<{ mount?: Mount; outcome: Reach }> {
+  let mount: Mount
+  try {
+    mount = await openMount(setting, settings)
+  } catch (error) {
+    if (error instanceof UsageError) throw error
+    return { outcome: { state: 'unreachable', reason: messageOf(error) } }
+  }
+  try {
+    return { mount, outcome: await reach(mount.volume, settings.idleLimit, signal) }
+  } finally {
+    await mount.volume.close()
+  }
+}
+
+/** Asks a volume for the first block that it lists. Throws the signal's reason only. */
+async function reach(volume: Volume, idleLimit: number, signal: AbortSignal): Promise<Reach> {
   let reason = ''
   try {
     for await (const { hash, length } of volume.blocks('')) {
