@@ -4,7 +4,7 @@ import { messageOf } from '../errors.ts'
 import { isLocatorLike, MAX_BLOCK, parseLocator } from '../keep/locator.ts'
 import { requestToken } from '../keep/token.ts'
 import { putBlock } from '../volume/put-block.ts'
-import type { Stored, TrashVolume, Wanted } from '../volume/volume.ts'
+import type { Stored, TrashOutcome, TrashVolume, Wanted } from '../volume/volume.ts'
 import { authorize } from './access.ts'
 import { refuseBody } from './block-routes.ts'
 import { announcedLength, receive } from './body.ts'
@@ -32,10 +32,12 @@ export async function routeWrite(
   const name = path.replace(/^\/{1,2}/, '')
   const untrash = /^\/untrash\/+(.*)$/.exec(path)?.[1]
   if (method === 'PUT' && isLocatorLike(name)) await answerPut(service, writes, ctx, name)
-  else if (method === 'TOUCH' && isLocatorLike(name)) await answerTouch(service, writes, ctx, name)
-  else if (method === 'DELETE' && isLocatorLike(name)) await answerTrash(service, writes, ctx, name)
+  else if (method === 'TOUCH' && isLocatorLike(name)) {
+    await changeBlock(service, writes, ctx, name, (volume, hash) => volume.touch(hash))
+  } else if (method === 'DELETE' && isLocatorLike(name))
+    await answerTrash(service, writes, ctx, name)
   else if (method === 'PUT' && untrash !== undefined) {
-    await answerUntrash(service, writes, ctx, untrash)
+    await changeBlock(service, writes, ctx, untrash, (volume, hash) => volume.untrash(hash))
   } else if (method === 'PUT' && path === '/trash') {
     const text = await receiveList(service, writes, ctx)
     if (text !== undefined) writes.trashList.replace(parseTrashList(text))
@@ -77,18 +79,6 @@ async function answerPut(
   })
 }
 
-async function answerTouch(
-  service: Service,
-  writes: Writes,
-  ctx: Context,
-  name: string,
-): Promise<void> {
-  const { hash } = authorizedBlock(service, writes, ctx, name)
-  const touched = await onEach(writes.trashVolumes, (volume) => volume.touch(hash))
-  if (!touched.includes(true)) throw new Refused(404, 'Not Found')
-  ctx.body = ''
-}
-
 /** A block that is too new to go stays, and is no error: keepstore answers so. */
 async function answerTrash(
   service: Service,
@@ -96,30 +86,30 @@ async function answerTrash(
   ctx: Context,
   name: string,
 ): Promise<void> {
-  const { hash } = authorizedBlock(service, writes, ctx, name)
-  const outcomes = await onEach(writes.trashVolumes, (volume) => volume.trash(hash, writes.policy))
-  if (outcomes.every((each) => each === 'not-found')) throw new Refused(404, 'Not Found')
-  const fields = { RequestID: ctx.state.id, hash, outcomes }
-  service.log.info(fields, 'block trashed')
-  ctx.body = ''
+  const trash: Change = (volume, hash) => volume.trash(hash, writes.policy)
+  const { hash, outcomes } = await changeBlock(service, writes, ctx, name, trash)
+  service.log.info({ RequestID: ctx.state.id, hash, outcomes }, 'block trashed')
 }
 
-async function answerUntrash(
+/** What a request does to a block in one volume; false and `not-found` say that it is not there. */
+type Change = (volume: TrashVolume, hash: string) => Promise<boolean | TrashOutcome>
+
+/** Answers 200 where some volume has the block, and 404 where none has. Throws Refused. */
+async function changeBlock(
   service: Service,
-  writes: Writes,
+  { trashVolumes }: Writes,
   ctx: Context,
   name: string,
-): Promise<void> {
-  const { hash } = authorizedBlock(service, writes, ctx, name)
-  const found = await onEach(writes.trashVolumes, (volume) => volume.untrash(hash))
-  if (!found.includes(true)) throw new Refused(404, 'Not Found')
-  ctx.body = ''
-}
-
-function authorizedBlock(service: Service, { trashVolumes }: Writes, ctx: Context, name: string) {
+  change: Change,
+): Promise<{ hash: string; outcomes: (boolean | TrashOutcome)[] }> {
   authorizeRoot(service, ctx)
   if (trashVolumes.length === 0) throw new Refused(405, 'Method Not Allowed')
-  return parseLocator(name)
+  const { hash } = parseLocator(name)
+  const outcomes = await onEach(trashVolumes, (volume) => change(volume, hash))
+  const isNowhere = outcomes.every((each) => each === false || each === 'not-found')
+  if (isNowhere) throw new Refused(404, 'Not Found')
+  ctx.body = ''
+  return { hash, outcomes }
 }
 
 /** Not for whoever is on this machine: what these requests do cannot be undone for ever. */
