@@ -4,6 +4,7 @@ import { checkBlock, proveBlock } from '../volume/check-block.ts'
 import { type BlockOutput, readBlock } from '../volume/read-block.ts'
 import type { BlockQuery } from '../volume/source-walk.ts'
 import { authorizeRead } from './access.ts'
+import { Refused } from './errors.ts'
 import { type Context, write } from './request.ts'
 import { logFailover } from './request-log.ts'
 import type { Service } from './service.ts'
@@ -40,14 +41,15 @@ export async function headBlock(service: Service, ctx: Context, name: string): P
 
 /** Answers PUT, TOUCH and DELETE before any body is read: this service is read-only. */
 export async function refuseWrite(ctx: Context): Promise<void> {
-  ctx.set('Allow', 'GET, HEAD, OPTIONS')
-  await refuseBody(ctx, 405, 'Method Not Allowed')
+  const headers = { Allow: 'GET, HEAD, OPTIONS' }
+  await refuseBody(ctx, new Refused(405, 'Method Not Allowed', headers))
 }
 
 /** Answers a request whose body is not wanted, or not its rest, and ends the connection. */
-export async function refuseBody(ctx: Context, status: number, reason: string): Promise<void> {
-  const text = `${reason}\n`
-  ctx.status = status
+export async function refuseBody(ctx: Context, refused: Refused): Promise<void> {
+  const text = `${refused.message}\n`
+  ctx.status = refused.status
+  ctx.set(refused.headers)
   ctx.body = text
   ctx.set('Connection', 'close')
   const { req } = ctx

@@ -8,7 +8,7 @@ import type { Stored, TrashOutcome, TrashVolume, Wanted } from '../volume/volume
 import { authorize } from './access.ts'
 import { refuseBody } from './block-routes.ts'
 import { announcedLength, receive } from './body.ts'
-import { Refused } from './errors.ts'
+import { Refused, tooBusy } from './errors.ts'
 import { parsePullList, parseTrashList } from './lists.ts'
 import type { Context } from './request.ts'
 import type { Service } from './service.ts'
@@ -16,8 +16,6 @@ import type { Writes } from './writes.ts'
 
 /** Bytes of a list: a few hundred thousand blocks. */
 const MAX_LIST = 33_554_432
-/** Seconds after which a writer that was refused for want of memory may come again. */
-const RETRY_AFTER = '1'
 /** Copies beyond which nobody can mean it. */
 const MAX_REPLICAS = 64
 
@@ -156,17 +154,15 @@ async function withBody(
   max: number,
   work: (receiveBody: ReceiveBody) => Promise<void>,
 ): Promise<void> {
-  if ((announcedLength(ctx.req) ?? 0) > max) return refuseBody(ctx, 413, 'Payload Too Large')
+  const tooLarge = new Refused(413, 'Payload Too Large')
+  if ((announcedLength(ctx.req) ?? 0) > max) return refuseBody(ctx, tooLarge)
   const buffer = buffers.take()
-  if (buffer === undefined) {
-    ctx.set('Retry-After', RETRY_AFTER)
-    return refuseBody(ctx, 503, 'too many blocks are being written')
-  }
+  if (buffer === undefined) return refuseBody(ctx, tooBusy('too many blocks are being written'))
   try {
     await work(async (onPiece) => {
       const length = await receive(ctx, buffer.subarray(0, max), onPiece)
       if (length !== undefined) return buffer.subarray(0, length)
-      await refuseBody(ctx, 413, 'Payload Too Large')
+      await refuseBody(ctx, tooLarge)
       return undefined
     })
   } finally {
