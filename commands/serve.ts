@@ -1,7 +1,7 @@
 import { Flags } from '@oclif/core'
 import { KeepgwCommand } from '../src/command.ts'
 import { KeepgwError } from '../src/errors.ts'
-import { checkVolume, clusterWarnings } from '../src/server/check.ts'
+import { cacheWarning, checkVolume, clusterWarnings } from '../src/server/check.ts'
 import { describeSettings, describeVolume } from '../src/server/describe.ts'
 import { assertDistinct, type Mount } from '../src/server/mounts.ts'
 import { serveUntilSignal } from '../src/server/run.ts'
@@ -148,6 +148,18 @@ a second signal.`
       min: 1,
       max: 1024,
     }),
+    cache: Flags.string({
+      description:
+        'directory that blocks are kept in once they were read and proven, for the next who asks; several servers of one machine may share it',
+      helpValue: 'DIR',
+      env: 'KEEPGW_CACHE',
+    }),
+    'cache-size': Flags.string({
+      description:
+        'what the cache may take on disk: 500M, 100G, at least 128M; 10G by default. Some of the file system stays free in any case',
+      helpValue: 'SIZE',
+      env: 'KEEPGW_CACHE_SIZE',
+    }),
     'idle-timeout': Flags.integer({
       description: 'seconds without a byte after which the next place of a block is tried',
       helpValue: 'SECONDS',
@@ -194,7 +206,9 @@ a second signal.`
       print('', outcome.state === 'unreachable' ? `out of reach: ${outcome.reason}` : outcome.state)
     }
     assertDistinct(mounts)
-    for (const warning of clusterWarnings(settings)) this.warning(`warning: ${warning}`)
+    const unusable = await cacheWarning(settings)
+    const warnings = [...clusterWarnings(settings), ...(unusable ? [unusable] : [])]
+    for (const warning of warnings) this.warning(`warning: ${warning}`)
     if (failed === 0) return
     throw new KeepgwError(`${failed} of ${settings.volumes.length} volumes are out of reach`)
   }

@@ -13,7 +13,7 @@ const UNKNOWN_HASH = '0'.repeat(32)
 
 /** Answers with the mounts, and counts since the start. */
 export function getStatus(service: Service, ctx: Context): void {
-  const { mounts, counters, tokens } = service
+  const { mounts, counters, tokens, cache } = service
   authorize(ctx, [tokens.systemRoot, tokens.management], { local: true })
   const { uptime, requests, running, statuses, blocks, bytes, errors, failovers } = counters
   ctx.body = {
@@ -28,6 +28,7 @@ export function getStatus(service: Service, ctx: Context): void {
     bytes,
     errors,
     failovers,
+    ...(cache && { cache: { bytes: cache.bytes, maxBytes: cache.limit, ...cache.counts } }),
   }
 }
 

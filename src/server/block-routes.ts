@@ -1,5 +1,6 @@
 /** GET and HEAD of a block, and the refusal of what would write one. */
 import { type Locator, parseLocator } from '../keep/locator.ts'
+import { readThrough } from '../volume/cache/read-through.ts'
 import { checkBlock, proveBlock } from '../volume/check-block.ts'
 import { type BlockOutput, readBlock } from '../volume/read-block.ts'
 import type { BlockQuery } from '../volume/source-walk.ts'
@@ -27,12 +28,18 @@ export async function getBlock(service: Service, ctx: Context, name: string): Pr
       state.bodyBytes += chunk.length
     },
   }
-  await service.limits.blocks.run(() => readBlock(query, output))
+  const { cache, limits } = service
+  await limits.blocks.run(() => {
+    return cache === undefined ? readBlock(query, output) : readThrough(cache, query, output)
+  })
   res.end()
   service.counters.blocks += 1
 }
 
-/** Answers HEAD: as GET, without the data. */
+/**
+ * Answers HEAD: as GET, without the data. The cache is not asked: who sends HEAD wants to know whether
+ * the block will stay, and does not write it again if told so.
+ */
 export async function headBlock(service: Service, ctx: Context, name: string): Promise<void> {
   const query = blockQuery(service, ctx, name)
   const check = service.head === 'read' ? proveBlock : checkBlock

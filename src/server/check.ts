@@ -1,4 +1,7 @@
 /** What `keepgw serve --check` finds out: whether all that would be served can be reached. */
+import { constants, existsSync } from 'node:fs'
+import { access } from 'node:fs/promises'
+import { dirname } from 'node:path'
 import { messageOf, UsageError } from '../errors.ts'
 import { checkBlock } from '../volume/check-block.ts'
 import { FailureMemory } from '../volume/failure-memory.ts'
@@ -62,6 +65,19 @@ async function reach(volume: Volume, idleLimit: number, signal: AbortSignal): Pr
     const isAnswer = error instanceof BlockError && error.failure !== 'unreachable'
     if (isAnswer) return { state: 'reachable' }
     return { state: 'unreachable', reason: reason || messageOf(error) }
+  }
+}
+
+/** Returns why the cache could not be used, a sentence, or nothing. Makes nothing. */
+export async function cacheWarning({ cache }: ServeSettings): Promise<string | undefined> {
+  if (cache === undefined) return undefined
+  try {
+    // It is made where it is not there, but not what it lies in.
+    const dir = existsSync(cache.dir) ? cache.dir : dirname(cache.dir)
+    await access(dir, constants.R_OK | constants.W_OK | constants.X_OK)
+    return undefined
+  } catch (error) {
+    return `${cache.dir} cannot be used, blocks would be read without a cache: ${messageOf(error)}`
   }
 }
 

@@ -4,7 +4,8 @@ import { type ServeSettings, urlOf, type VolumeSetting } from './settings.ts'
 
 /** Returns what a server would do, as lines of a name and a value. */
 export function describeSettings(settings: ServeSettings): [name: string, value: string][] {
-  const { cluster, clusterId, signing, tokens, maxRequests, maxBlocks, serviceUuid } = settings
+  const { cluster, clusterId, signing, tokens, maxRequests, maxBlocks, serviceUuid, cache } =
+    settings
   const limit = (max: number) => (max === 0 ? 'no limit' : `at most ${max}`)
   const set = (token: string | undefined) => (token ? 'set' : 'not set')
   const lines: [string, string][] = [
@@ -18,6 +19,12 @@ export function describeSettings(settings: ServeSettings): [name: string, value:
     ['requests', `${limit(maxRequests)} at once`],
     ['blocks', `${limit(maxBlocks)} at once`],
     ['for +K@', serviceUuid ?? 'no UUID'],
+    [
+      'cache',
+      cache === undefined
+        ? 'none'
+        : `${cache.dir}, at most ${Math.floor(cache.limit / 2 ** 20)} MiB`,
+    ],
   ]
   const others = cluster?.otherVolumes ?? 0
   if (others > 0) lines.push(['keepstore’s', `${others} volumes of other drivers, left to it`])

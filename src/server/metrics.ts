@@ -3,6 +3,7 @@
  * the summaries are read from the counters, so nothing is counted twice.
  */
 import { Counter, Gauge, Registry, Summary } from 'prom-client'
+import type { BlockCache } from '../volume/cache/cache.ts'
 import type { Counters } from './counters.ts'
 import type { Limit } from './limit.ts'
 
@@ -33,11 +34,16 @@ export class Metrics {
   readonly #duration: Summary
   readonly #toStatus: Summary
 
-  constructor(counters: Counters, limits: { requests: Limit; blocks: Limit }) {
+  constructor(
+    counters: Counters,
+    limits: { requests: Limit; blocks: Limit },
+    cache: BlockCache | undefined,
+  ) {
     this.#duration = this.#summary('request_duration_seconds', 'Time until an answer was out')
     this.#toStatus = this.#summary('time_to_status_seconds', 'Time until an answer began')
     this.#addVolumes(counters)
     this.#addOwn(counters, limits)
+    if (cache !== undefined) this.#addCache(cache)
   }
 
   /** Counts a request that is over. A status of 0 says that its client went away without any answer. */
@@ -95,6 +101,23 @@ export class Metrics {
     this.#gauge('keepgw_max_concurrent_requests', '0: no limit', () => requests.max)
     this.#gauge('keepgw_concurrent_blocks', 'Blocks being read', () => blocks.running)
     this.#gauge('keepgw_max_concurrent_blocks', '0: no limit', () => blocks.max)
+  }
+
+  #addCache(cache: BlockCache): void {
+    const { counts } = cache
+    const count = (name: string, help: string, read: () => number) => {
+      this.#count(`keepgw_cache_${name}`, help, [], () => [[{}, read()]])
+    }
+    count('hits_total', 'Blocks that came from the cache', () => counts.hits)
+    count('misses_total', 'Blocks that the cache did not have', () => counts.misses)
+    count('hit_bytes_total', 'Bytes that came from the cache', () => counts.hitBytes)
+    count('stored_total', 'Blocks put into the cache', () => counts.stored)
+    count('skipped_total', 'Blocks read and not put into the cache', () => counts.skipped)
+    count('evictions_total', 'Blocks that had to make room', () => counts.evictions)
+    count('broken_total', 'Files of the cache that proved torn or spoilt', () => counts.broken)
+    count('errors_total', 'Failures of the cache’s file system', () => counts.errors)
+    this.#gauge('keepgw_cache_bytes', 'Bytes in the cache', () => cache.bytes)
+    this.#gauge('keepgw_cache_max_bytes', 'Bytes the cache may have', () => cache.limit)
   }
 
   #summary(name: string, help: string): Summary {

@@ -1,5 +1,7 @@
 /** A server by its settings, from the opening of its volumes to its end. */
-import { ExitCode } from '../errors.ts'
+import type { Logger } from 'pino'
+import { ExitCode, messageOf } from '../errors.ts'
+import { BlockCache } from '../volume/cache/cache.ts'
 import { openVolume, parseVolume } from '../volume/spec.ts'
 import { type Mount, makeMount } from './mounts.ts'
 import { createLog } from './request-log.ts'
@@ -12,10 +14,12 @@ import type { ServeSettings, VolumeSetting } from './settings.ts'
  */
 export async function serveUntilSignal(settings: ServeSettings): Promise<void> {
   const mounts: Mount[] = []
+  let cache: BlockCache | undefined
   try {
     for (const volume of settings.volumes) mounts.push(await openMount(volume, settings))
     const log = createLog(process.stderr, settings.log)
-    const server = await startServer({ ...settings, mounts, log })
+    cache = await openCache(settings, log)
+    const server = await startServer({ ...settings, mounts, cache, log })
     log.info(
       {
         address: server.address,
@@ -28,8 +32,15 @@ export async function serveUntilSignal(settings: ServeSettings): Promise<void> {
     log.info({ signal }, 'stopping when the answers under way are out')
     await server.close()
   } finally {
+    await cache?.close()
     await Promise.all(mounts.map(({ volume }) => volume.close()))
   }
+}
+
+async function openCache({ cache }: ServeSettings, log: Logger): Promise<BlockCache | undefined> {
+  if (cache === undefined) return undefined
+  const warn = (error: unknown) => log.warn({ cache: cache.dir, reason: messageOf(error) }, 'cache')
+  return BlockCache.open({ ...cache, warn })
 }
 
 /** Opens a volume, which the caller closes. Throws as parseVolume and openVolume do. */

@@ -4,6 +4,7 @@ import { createServer as createTlsServer } from 'node:https'
 import type { AddressInfo, Socket } from 'node:net'
 import type { Logger } from 'pino'
 import type { SigningKey } from '../keep/signature.ts'
+import type { BlockCache } from '../volume/cache/cache.ts'
 import { FailureMemory } from '../volume/failure-memory.ts'
 import { createApp } from './app.ts'
 import { Counters } from './counters.ts'
@@ -28,6 +29,8 @@ export interface ServeOptions {
   signing?: SigningKey | undefined
   /** For volumes that take blocks. */
   writing?: Partial<WriteOptions>
+  /** It stays the caller's, like the volumes. */
+  cache?: BlockCache | undefined
   head?: HeadMode
   /** Requests that are answered at once, but for health and metrics; 0, the default, is no limit. */
   maxRequests?: number | undefined
@@ -68,13 +71,21 @@ export async function startServer(options: ServeOptions): Promise<RunningServer>
 }
 
 function makeService(options: ServeOptions): Service {
-  const { mounts, log, signing, tokens = {}, head = 'if-match', idleLimit = 30_000 } = options
+  const {
+    mounts,
+    log,
+    signing,
+    cache,
+    tokens = {},
+    head = 'if-match',
+    idleLimit = 30_000,
+  } = options
   const counters = new Counters()
   const limits = {
     requests: new Limit(options.maxRequests),
     blocks: new Limit(options.maxBlocks),
   }
-  const metrics = new Metrics(counters, limits)
+  const metrics = new Metrics(counters, limits, cache)
   const failures = new FailureMemory()
   const volumes = mounts.map(
     ({ volume }) => new MeteredVolume(volume, counters.ofVolume(volume.deviceId)),
@@ -90,7 +101,7 @@ function makeService(options: ServeOptions): Service {
     log,
     idleLimit,
   })
-  return { mounts, volumes, tokens, signing, head, writes, ...shared }
+  return { mounts, volumes, tokens, signing, head, writes, cache, ...shared }
 }
 
 function createHttpServer(service: Service, tls: TlsFiles | undefined): Server {

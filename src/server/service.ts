@@ -1,6 +1,7 @@
 /** What all requests of one server share. */
 import type { Logger } from 'pino'
 import type { SigningKey } from '../keep/signature.ts'
+import type { BlockCache } from '../volume/cache/cache.ts'
 import type { FailureMemory } from '../volume/failure-memory.ts'
 import type { Volume } from '../volume/volume.ts'
 import type { Counters } from './counters.ts'
@@ -32,6 +33,8 @@ export interface Service {
   limits: { requests: Limit; blocks: Limit }
   /** What writing needs; undefined for a service that is read-only. */
   writes?: Writes | undefined
+  /** What GET asks first; HEAD asks the volumes alone. */
+  cache: BlockCache | undefined
   log: Logger
   counters: Counters
   metrics: Metrics

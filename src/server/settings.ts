@@ -14,6 +14,7 @@ import { messageOf, UsageError } from '../errors.ts'
 import type { SigningKey } from '../keep/signature.ts'
 import { parseSeconds } from '../units.ts'
 import { splitDirectories } from '../volume/spec.ts'
+import { type CacheFlags, type CacheSettings, cacheSettings } from './cache-settings.ts'
 import {
   formatListen,
   isLoopbackOnly,
@@ -28,7 +29,7 @@ import type { HeadMode, ServerTokens } from './service.ts'
 import type { WriteOptions } from './writes.ts'
 
 /** Flags of `keepgw serve`, or the variables that stand for them. */
-export interface ServeFlags {
+export interface ServeFlags extends CacheFlags {
   volume?: string[] | undefined
   volumes?: string | undefined
   listen?: string | undefined
@@ -67,6 +68,7 @@ export interface ServeSettings {
   /** 0 is no limit. */
   maxBlocks: number
   writing: WriteOptions
+  cache: CacheSettings | undefined
   /** Milliseconds. */
   idleLimit: number
   log: { level: LogLevel; format: LogFormat }
@@ -97,13 +99,15 @@ export async function serveSettings(
   const signing = signingOf(flags, env, cluster)
   assertSafe(listen.address, signing, flags['insecure-unsigned'])
   const clusterId = clusterIdOf(flags, cluster)
+  const volumes = volumesOf(flags, cluster, service)
+  const names = volumes.map(({ volume }) => volume)
   return {
     cluster,
     clusterId,
     listen: listen.address,
     tls: listen.https ? tls : undefined,
     serviceUuid: serviceUuid(clusterId, service?.rendezvous),
-    volumes: volumesOf(flags, cluster, service),
+    volumes,
     tokens: {
       systemRoot: env.KEEPGW_SYSTEM_ROOT_TOKEN || cluster?.systemRootToken,
       management: env.KEEPGW_MANAGEMENT_TOKEN || cluster?.managementToken,
@@ -116,6 +120,7 @@ export async function serveSettings(
       buffers: flags['write-buffers'],
       trashLifetime: Math.round(parseSeconds(flags['trash-lifetime'])),
     },
+    cache: cacheSettings(flags, names, signing),
     idleLimit: flags['idle-timeout'] * 1000,
     log: {
       level: (flags['log-level'] as LogLevel | undefined) ?? cluster?.logLevel ?? 'info',
