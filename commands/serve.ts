@@ -160,6 +160,14 @@ a second signal.`
       helpValue: 'SIZE',
       env: 'KEEPGW_CACHE_SIZE',
     }),
+    workers: Flags.integer({
+      description:
+        'processes that answer at the address, for more than one core can do; volumes that take blocks are for one. Limits are divided among them',
+      helpValue: 'N',
+      default: 1,
+      min: 1,
+      max: 256,
+    }),
     'idle-timeout': Flags.integer({
       description: 'seconds without a byte after which the next place of a block is tried',
       helpValue: 'SECONDS',

@@ -8,8 +8,8 @@ import { FailureMemory } from '../volume/failure-memory.ts'
 import { BlockError } from '../volume/source-walk.ts'
 import type { Volume } from '../volume/volume.ts'
 import type { Mount } from './mounts.ts'
-import { openMount } from './run.ts'
 import type { ServeSettings, VolumeSetting } from './settings.ts'
+import { openMount } from './start.ts'
 
 /**
  * `reachable`: a place of a block answered, or said that it is gone. `empty`: there is no block to

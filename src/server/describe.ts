@@ -4,8 +4,17 @@ import { type ServeSettings, urlOf, type VolumeSetting } from './settings.ts'
 
 /** Returns what a server would do, as lines of a name and a value. */
 export function describeSettings(settings: ServeSettings): [name: string, value: string][] {
-  const { cluster, clusterId, signing, tokens, maxRequests, maxBlocks, serviceUuid, cache } =
-    settings
+  const {
+    cluster,
+    clusterId,
+    signing,
+    tokens,
+    maxRequests,
+    maxBlocks,
+    serviceUuid,
+    cache,
+    workers,
+  } = settings
   const limit = (max: number) => (max === 0 ? 'no limit' : `at most ${max}`)
   const set = (token: string | undefined) => (token ? 'set' : 'not set')
   const lines: [string, string][] = [
@@ -16,6 +25,7 @@ export function describeSettings(settings: ServeSettings): [name: string, value:
       signing === undefined ? 'off: who knows a hash reads the block' : `on, TTL ${signing.ttl} s`,
     ],
     ['tokens', `system root ${set(tokens.systemRoot)}, management ${set(tokens.management)}`],
+    ['workers', String(workers)],
     ['requests', `${limit(maxRequests)} at once`],
     ['blocks', `${limit(maxBlocks)} at once`],
     ['for +K@', serviceUuid ?? 'no UUID'],

@@ -14,6 +14,7 @@ import { MeteredVolume } from './metered-volume.ts'
 import { Metrics } from './metrics.ts'
 import { assertDistinct, type Mount } from './mounts.ts'
 import type { HeadMode, ServerTokens, Service } from './service.ts'
+import { type Snapshot, takeSnapshot } from './snapshot.ts'
 import { Touches } from './touch.ts'
 import { answerUnparsed, type ParserError } from './unparsed.ts'
 import { type WriteOptions, Writes } from './writes.ts'
@@ -36,6 +37,8 @@ export interface ServeOptions {
   maxRequests?: number | undefined
   /** Blocks that are read at once; 0, the default, is no limit. */
   maxBlocks?: number | undefined
+  /** Returns what all servers of the address have counted; this one is the only one unless told. */
+  snapshot?: (() => Promise<Snapshot>) | undefined
   /** Milliseconds a place may be silent before the next one is tried; 30,000 unless told. */
   idleLimit?: number
 }
@@ -48,6 +51,8 @@ export interface TlsFiles {
 export interface RunningServer {
   /** `HOST:PORT`, with the port that was found where 0 was asked for. */
   readonly address: string
+  /** Returns what this server has counted. */
+  snapshot(): Promise<Snapshot>
   /** Stops listening, closes idle connections, and returns when the last answer is out. */
   close(): Promise<void>
 }
@@ -64,6 +69,7 @@ export async function startServer(options: ServeOptions): Promise<RunningServer>
   const { port } = server.address() as AddressInfo
   return {
     address: formatListen({ host: options.listen.host, port }),
+    snapshot: () => takeSnapshot(service),
     async close() {
       await Promise.all([close(server), service.writes?.close()])
     },
@@ -101,7 +107,8 @@ function makeService(options: ServeOptions): Service {
     log,
     idleLimit,
   })
-  return { mounts, volumes, tokens, signing, head, writes, cache, ...shared }
+  const snapshot = options.snapshot ?? (() => takeSnapshot({ counters, metrics, cache }))
+  return { mounts, volumes, tokens, snapshot, signing, head, writes, cache, ...shared }
 }
 
 function createHttpServer(service: Service, tls: TlsFiles | undefined): Server {

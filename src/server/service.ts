@@ -8,6 +8,7 @@ import type { Counters } from './counters.ts'
 import type { Limit } from './limit.ts'
 import type { Metrics } from './metrics.ts'
 import type { Mount } from './mounts.ts'
+import type { Snapshot } from './snapshot.ts'
 import type { Writes } from './writes.ts'
 
 /** The tokens that administrators' requests must carry; one that is not set opens nothing. */
@@ -38,6 +39,8 @@ export interface Service {
   log: Logger
   counters: Counters
   metrics: Metrics
+  /** Returns what all servers of this address have counted. */
+  snapshot(): Promise<Snapshot>
   /** Places that failed lately. */
   failures: FailureMemory
   /** Milliseconds a place may be silent. */

@@ -26,6 +26,7 @@ import { DEFAULT_CLUSTER_ID } from './mounts.ts'
 import type { LogFormat, LogLevel } from './request-log.ts'
 import type { TlsFiles } from './serve.ts'
 import type { HeadMode, ServerTokens } from './service.ts'
+import { workerSettings } from './worker-settings.ts'
 import type { WriteOptions } from './writes.ts'
 
 /** Flags of `keepgw serve`, or the variables that stand for them. */
@@ -47,6 +48,7 @@ export interface ServeFlags extends CacheFlags {
   'trash-lifetime': string
   'write-buffers': number
   'idle-timeout': number
+  workers: number
   head: string
 }
 
@@ -69,6 +71,8 @@ export interface ServeSettings {
   maxBlocks: number
   writing: WriteOptions
   cache: CacheSettings | undefined
+  /** Processes that answer at the address. */
+  workers: number
   /** Milliseconds. */
   idleLimit: number
   log: { level: LogLevel; format: LogFormat }
@@ -120,6 +124,7 @@ export async function serveSettings(
       buffers: flags['write-buffers'],
       trashLifetime: Math.round(parseSeconds(flags['trash-lifetime'])),
     },
+    workers: workerSettings(flags.workers, names),
     cache: cacheSettings(flags, names, signing),
     idleLimit: flags['idle-timeout'] * 1000,
     log: {
