@@ -37,7 +37,8 @@ async function serve({ settings, processes }: ServeOrder): Promise<void> {
     report({ type: 'listening', address: service.address, volumes: service.volumes })
   } catch (error) {
     const { hint, exitCode } = error instanceof KeepgwError ? error : new KeepgwError('')
-    report({ type: 'failed', message: messageOf(error), hint, exitCode })
+    const failed: Report = { type: 'failed', message: messageOf(error), hint, exitCode }
+    report(failed, () => process.exit(exitCode))
   }
 }
 
@@ -60,7 +61,7 @@ function answerQuestion(id: number, total: Snapshot): void {
   asked.delete(id)
 }
 
-function report(message: Report): void {
-  // The primary may be no more; then so is this process, in a moment.
-  process.send?.(message, undefined, undefined, () => {})
+/** `sent` is called in any case: a primary that is no more takes this process with it, in a moment. */
+function report(message: Report, sent = () => {}): void {
+  process.send!(message, undefined, undefined, sent)
 }

@@ -140,3 +140,24 @@ describe('the cache', () => {
     assert.equal((await settings(KEY, keep)).cache?.dir, cache)
   })
 })
+
+describe('several processes', () => {
+  test('serve what is only read', async () => {
+    const good = [...volume, 'unix:readonly:/data', 'keep:readonly:http://127.0.0.1:1']
+    assert.equal((await settings('', { workers: 4, volume: good })).workers, 4)
+  })
+
+  test('are refused for volumes that one process has to look after', async () => {
+    const single = [
+      'unix:/data',
+      '/data',
+      'keep:http://127.0.0.1:1',
+      'unix:readonly:serialize:/data',
+    ]
+    for (const each of single) {
+      const flags = { workers: 2, volume: [...volume, each] }
+      await assert.rejects(settings('', flags), /--workers 2 does not go with/)
+      assert.equal((await settings('', { ...flags, workers: 1 })).workers, 1)
+    }
+  })
+})
