@@ -34,6 +34,9 @@ The system root token (KEEPGW_SYSTEM_ROOT_TOKEN) is asked for by /index, /mounts
 the management token (KEEPGW_MANAGEMENT_TOKEN) by /_health/ping, /metrics and /status.json. Where \
 one is not set, they answer this machine alone, and /_health/ping nobody.
 
+With --cache, blocks that were read are kept on a local disk, and proven again each time. With \
+--workers, several processes answer at the address.
+
 Requests are logged to stderr. SIGTERM and SIGINT end the service when the answers under way are \
 out; a second one ends it at once.
 
@@ -54,6 +57,11 @@ a second signal.`
       description: 'Serve a bucket and a directory to a trusted network, with a profile for S3',
       command:
         '<%= config.bin %> <%= command.id %> --volume s3:/srv/maps/genomes:genomes:reader --volume file:/srv/maps/lab:/data/lab --listen 10.0.0.5:25107 --insecure-unsigned',
+    },
+    {
+      description: 'Keep 200 GiB of what is read on a local disk, and use four cores',
+      command:
+        '<%= config.bin %> <%= command.id %> --volume s3:/var/lib/keepgw/genomes:genomes --cache /var/cache/keepgw --cache-size 200G --workers 4',
     },
   ]
 

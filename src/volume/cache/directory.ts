@@ -59,7 +59,14 @@ export class CacheDirectory {
   /** Opens a new file to write a block to. */
   async create(): Promise<TemporaryFile> {
     const path = join(this.#temporary, `${this.#writer}~${this.#made++}`)
-    return { handle: await open(path, 'wx', 0o600), path }
+    try {
+      return { handle: await open(path, 'wx', 0o600), path }
+    } catch (error) {
+      if (!isAbsent(error)) throw error
+      // Somebody has emptied the cache.
+      await this.prepare()
+      return { handle: await open(path, 'wx', 0o600), path }
+    }
   }
 
   /** Makes a file under way that of the block, in the place of any other one. */

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { mkdir, readFile, rm, stat, truncate, utimes, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, readFile, rm, stat, truncate, utimes, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, test } from 'node:test'
 import { PIECE } from '../../../src/volume/cache/format.ts'
@@ -208,11 +208,24 @@ describe('a block is not cached', () => {
   })
 })
 
+test('a cache may be emptied at any time', async (t) => {
+  const dir = await scratch(t)
+  const f = await CacheFixture.open(t, dir)
+  const place = makeSource('a', data)
+  await f.fill(hash, place)
+  for (const name of await readdir(dir)) await rm(join(dir, name), { recursive: true })
+  await f.fill(hash, place)
+  await f.read(hash, [])
+  assert.equal(place.reads.length, 2)
+  assert.deepEqual(f.warnings, [])
+})
+
 describe('a cache that is full', () => {
   const blocks = Array.from({ length: 12 }, (_, at) => makeBlock(PIECE, at + 1))
   const source = (at: number) => makeSource(`place ${at}`, blocks[at]!.data)
   /** Room for eight of them. */
-  const limit = 8 * (PIECE + 8192)
+  const file = PIECE + 8192
+  const limit = 8 * file
 
   test('forgets what was read least lately', async (t) => {
     const dir = await scratch(t)
@@ -237,7 +250,7 @@ describe('a cache that is full', () => {
     assert.deepEqual(gone, oldest)
   })
 
-  test('stays within its size, also with several who fill it', async (t) => {
+  test('stays within its size, but for a block of another one who fills it', async (t) => {
     const dir = await scratch(t)
     const all = [
       await CacheFixture.open(t, dir, { limit, sharers: 2 }),
@@ -246,7 +259,7 @@ describe('a cache that is full', () => {
     for (let round = 0; round < 3; round++) {
       for (const [at, block] of blocks.entries()) {
         await all[at % 2]!.fill(block.hash, source(at))
-        assert.ok((await bytesIn(dir)) <= limit)
+        assert.ok((await bytesIn(dir)) <= limit + file)
       }
     }
     for (const { cache } of all) assert.ok(cache.counts.evictions > 0)
@@ -278,8 +291,9 @@ describe('a cache that is full', () => {
 async function bytesIn(dir: string): Promise<number> {
   let bytes = 0
   for (const name of await filesIn(dir)) {
-    const path = name === 'tmp' ? undefined : join(dir, name.slice(0, 2), name)
-    const { size } = path === undefined ? { size: 0 } : await stat(path)
+    // A file may be evicted between two looks.
+    const file = stat(join(dir, name === 'tmp' ? name : join(name.slice(0, 2), name)))
+    const { size } = await file.catch(() => ({ size: 0 }))
     bytes += Math.ceil(size / 4096) * 4096
   }
   return bytes
