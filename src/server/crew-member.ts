@@ -98,8 +98,10 @@ export class Member {
         resolve({ code, signal, lived: performance.now() - start })
       }
       worker.once('exit', onEnd)
-      // It could not be started at all.
-      worker.once('error', () => onEnd(null, null))
+      worker.on('error', () => {
+        // Else it was there, and its end is told.
+        if (worker.process.pid === undefined) onEnd(null, null)
+      })
     })
   }
 }

@@ -2,11 +2,14 @@
 import assert from 'node:assert/strict'
 import { createHash, randomBytes } from 'node:crypto'
 import { once } from 'node:events'
-import { mkdir, rename, writeFile } from 'node:fs/promises'
+import { mkdir, readFile, rename, writeFile } from 'node:fs/promises'
 import { get, type IncomingMessage } from 'node:http'
+import { get as secureGet } from 'node:https'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { after, before, describe, it, type TestContext } from 'node:test'
+import { signLocator } from '../../src/keep/signature.ts'
+import { makeCertificate } from '../servers/certificate.ts'
 import { keepgw, keepgwOk, type Served, serve, temporary, until } from './keepgw.ts'
 
 const WORKERS = 3
@@ -115,6 +118,29 @@ describe('serve --workers', { timeout: 120_000 }, () => {
     const served = await start(t, ['--max-concurrent-requests=7', '--max-keep-blob-buffers=2'])
     assert.equal(await metric(served, 'keepgw_max_concurrent_requests'), 6)
     assert.equal(await metric(served, 'keepgw_max_concurrent_blocks'), 3)
+  })
+
+  it('gives all of them the settings: HTTPS, and signatures', async (t) => {
+    const { key, cert } = makeCertificate(scratch.dir)
+    const signing = { key: 'the-key', ttl: 1_209_600 }
+    const flags = [`--workers=${WORKERS}`, `--tls-certificate=${cert}`, `--tls-key=${key}`]
+    const served = await serve([volume], { ...env, KEEPGW_BLOB_SIGNING_KEY: signing.key }, flags)
+    t.after(() => served.process.kill('SIGKILL'))
+    const [[hash, data] = ['', Buffer.alloc(0)]] = blocks
+    const path = signLocator(`${hash}+${data.length}`, 'the-token', 0x7fffffff, signing)
+    const ask = async (locator: string) => {
+      const url = `${served.url.replace('http:', 'https:')}/${locator}`
+      const headers = { Authorization: 'Bearer the-token' }
+      const req = secureGet(url, { ca: await readFile(cert), headers, agent: false })
+      const [answer] = (await once(req, 'response')) as [IncomingMessage]
+      return { status: answer.statusCode, body: Buffer.concat(await answer.toArray()) }
+    }
+    for (let i = 0; i < WORKERS; i++) {
+      assert.equal((await ask(hash)).status, 400)
+      const { status, body } = await ask(path)
+      assert.deepEqual([status, body], [200, data])
+    }
+    assert.equal(pids(served).size, WORKERS)
   })
 
   it('replaces a worker that ends, and counters do not go back', async (t) => {

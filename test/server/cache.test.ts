@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import { signLocator } from '../../src/keep/signature.ts'
+import type { ServeOptions } from '../../src/server/serve.ts'
 import type { Volume } from '../../src/volume/volume.ts'
 import { CacheFixture, scratch } from '../volume/cache/fixture.ts'
 import { failing, makeBlock, makeSource, makeVolume } from '../volume/fakes.ts'
@@ -12,7 +13,7 @@ const tokens = { management: 'the-management-token' }
 const headers = { Authorization: `Bearer ${tokens.management}` }
 
 /** Serves a block whose only place goes when `vanish` is called. */
-async function start(t: TestContext, options: { signing?: { key: string; ttl: number } } = {}) {
+async function start(t: TestContext, options: Partial<ServeOptions> = {}) {
   const places = [makeSource('a', data)]
   const volumes: Volume[] = [makeVolume({ blocks: { [hash]: places } })]
   const { cache, settled } = await openCache(t)
@@ -55,16 +56,18 @@ describe('a server with a cache', () => {
     assert.equal(cache.bytes, 303_104)
   })
 
-  test('says in HEAD whether the block is in its place, and does not write it from there', async (t) => {
-    const { h, cache, settled, vanish } = await start(t)
-    assert.equal((await h.send('HEAD', path)).status, 200)
-    assert.equal(cache.counts.misses, 0)
-    await h.get(path)
-    await settled()
-    vanish()
-    assert.equal((await h.send('HEAD', path)).status, 404)
-    assert.equal((await h.get(path)).status, 200)
-  })
+  for (const head of ['if-match', 'read'] as const) {
+    test(`says in HEAD (${head}) whether the block is in its place`, async (t) => {
+      const { h, cache, settled, vanish } = await start(t, { head })
+      assert.equal((await h.send('HEAD', path)).status, 200)
+      assert.equal(cache.counts.misses, 0)
+      await h.get(path)
+      await settled()
+      vanish()
+      assert.equal((await h.send('HEAD', path)).status, 404)
+      assert.equal((await h.get(path)).status, 200)
+    })
+  }
 
   test('shows no cached block to those who may not read it', async (t) => {
     const signing = { key: 'the-key', ttl: 1_209_600 }

@@ -2,7 +2,6 @@
  * Stands in for an Arvados API server where collections are created: it checks what a real one checks,
  * and no more. It speaks HTTPS with a certificate of its own.
  */
-import { execFileSync } from 'node:child_process'
 import { createHash, createHmac } from 'node:crypto'
 import { once } from 'node:events'
 import { mkdtemp, readFile, rm } from 'node:fs/promises'
@@ -10,6 +9,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { createServer } from 'node:https'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { makeCertificate } from './certificate.ts'
 
 export interface StandInOptions {
   /** Tokens, and whether they are an administrator's. */
@@ -42,11 +42,7 @@ class Refusal extends Error {
 
 export async function startArvadosApi(options: StandInOptions): Promise<ArvadosApi> {
   const dir = await mkdtemp(join(tmpdir(), 'keepgw-arvados-'))
-  const [key, cert] = [join(dir, 'key.pem'), join(dir, 'cert.pem')]
-  const name = ['-subj', '/CN=localhost', '-addext', 'subjectAltName=IP:127.0.0.1']
-  const made = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '2']
-  const files = ['-keyout', key, '-out', cert]
-  execFileSync('openssl', ['req', '-x509', ...made, ...name, ...files], { stdio: 'ignore' })
+  const { key, cert } = makeCertificate(dir)
   const collections: Created[] = []
   const secure = { key: await readFile(key), cert: await readFile(cert) }
   const server = createServer(secure, (request, response) => {

@@ -1,5 +1,4 @@
 import assert from 'node:assert/strict'
-import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { once } from 'node:events'
 import { mkdtemp, readFile, rm } from 'node:fs/promises'
@@ -12,6 +11,7 @@ import { after, before, describe, it } from 'node:test'
 import { setImmediate } from 'node:timers/promises'
 import type { Sink } from '../../../src/remote/remote.ts'
 import { HttpClient } from '../../../src/remote/s3/http.ts'
+import { makeCertificate } from '../../servers/certificate.ts'
 
 const DATA = Buffer.alloc(5_000_000)
 for (let i = 0; i < DATA.length; i += 4) DATA.writeUInt32LE((i * 2654435761) >>> 0, i)
@@ -156,10 +156,6 @@ class RingReader {
 }
 
 async function secureServer(dir: string): Promise<Server> {
-  const [key, cert] = [join(dir, 'key.pem'), join(dir, 'cert.pem')]
-  const name = ['-subj', '/CN=localhost', '-addext', 'subjectAltName=IP:127.0.0.1']
-  const made = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '2']
-  const files = ['-keyout', key, '-out', cert]
-  execFileSync('openssl', ['req', '-x509', ...made, ...name, ...files], { stdio: 'ignore' })
+  const { key, cert } = makeCertificate(dir)
   return createHttpsServer({ key: await readFile(key), cert: await readFile(cert) }, answer)
 }
