@@ -31,7 +31,7 @@ export class CacheCounts {
   hitBytes = 0
   /** Blocks that were put into it. */
   stored = 0
-  /** Blocks that were read and could not be put into it: no room, or the disk is too slow. */
+  /** Blocks that were not put into it: no room, the disk is too slow, or they were not read whole. */
   skipped = 0
   /** Blocks that had to make room. */
   evictions = 0
@@ -96,9 +96,10 @@ export class BlockCache implements BlockOrigin {
 
   /** Yields the block's file, if there is one and it is whole. Throws nothing. */
   async *sources(hash: string): AsyncGenerator<BlockSource> {
-    const length = await this.#lengthOf(hash)
-    if (length === undefined) this.counts.misses += 1
-    else yield this.#source(hash, length)
+    const entry = await this.#open(hash)
+    await entry?.close()
+    if (entry === undefined) this.counts.misses += 1
+    else yield this.#source(hash, entry.length)
   }
 
   /** Returns what takes a block that is being read; undefined where that is under way already. */
@@ -133,11 +134,10 @@ export class BlockCache implements BlockOrigin {
     }
   }
 
-  async #lengthOf(hash: string): Promise<number | undefined> {
+  /** Undefined stands also for a file that cannot be used. */
+  async #open(hash: string): Promise<Entry | undefined> {
     try {
-      const entry = await Entry.open(this.nameOf(hash), hash)
-      await entry?.close()
-      return entry?.length
+      return await Entry.open(this.nameOf(hash), hash)
     } catch (error) {
       if (error instanceof BrokenEntry) await this.#spoilt(hash, error)
       else this.#failed(error)
@@ -151,19 +151,18 @@ export class BlockCache implements BlockOrigin {
       length,
       toString: () => name,
       read: async (from, sink, signal) => {
-        let entry: Entry | undefined
+        const entry = await this.#open(hash)
+        // `gone` and `changed` weigh nothing beside what the volumes say of the block.
+        if (entry === undefined) throw new RemoteError('gone', `${name} is gone`)
         try {
-          entry = await Entry.open(name, hash)
-          await entry?.read(from, sink, signal)
+          await entry.read(from, sink, signal)
         } catch (error) {
           if (!(error instanceof BrokenEntry)) throw error
           await this.#spoilt(hash, error)
-          // As `gone`, it weighs nothing beside what the volumes say of the block.
           throw new RemoteError('changed', messageOf(error), { cause: error })
         } finally {
-          await entry?.close()
+          await entry.close()
         }
-        if (entry === undefined) throw new RemoteError('gone', `${name} is gone`)
       },
       // HEAD asks the places, never the cache.
       unchanged: async () => false,

@@ -84,7 +84,12 @@ export class CacheDirectory {
   /** Notes that a block was read just now. */
   async touch(hash: string): Promise<void> {
     const now = new Date()
-    await utimes(this.file(hash), now, now)
+    try {
+      await utimes(this.file(hash), now, now)
+    } catch (error) {
+      // It had to make room meanwhile.
+      if (!isAbsent(error)) throw error
+    }
   }
 
   /** Deletes the file of a block. */

@@ -208,6 +208,24 @@ describe('a block is not cached', () => {
   })
 })
 
+test('a block that has to make room while it is read is read to its end', async (t) => {
+  const f = await CacheFixture.open(t, await scratch(t))
+  await f.fill(hash, makeSource('a', data))
+  const chunks: Buffer[] = []
+  const { signal } = new AbortController()
+  const query = { volumes: [], hash, signal, failures: f.failures, idleLimit: 20_000 }
+  await readThrough(f.cache, query, {
+    begin() {},
+    async write(chunk) {
+      chunks.push(Buffer.from(chunk))
+      await rm(f.cache.nameOf(hash), { force: true })
+    },
+  })
+  assert.ok(Buffer.concat(chunks).equals(data))
+  await f.cache.close()
+  assert.deepEqual(f.warnings, [])
+})
+
 test('a cache may be emptied at any time', async (t) => {
   const dir = await scratch(t)
   const f = await CacheFixture.open(t, dir)
