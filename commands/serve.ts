@@ -1,12 +1,11 @@
 import * as Flags from '@oclif/core/flags'
 import { clusterFlags, KeepgwCommand } from '../src/command.ts'
-import { ExitCode, KeepgwError, messageOf, UsageError } from '../src/errors.ts'
-import { clusterWarnings, type Reach, reach } from '../src/server/check.ts'
-import { assertDistinct, type Mount, makeMount } from '../src/server/mounts.ts'
-import { createLog } from '../src/server/request-log.ts'
-import { startServer } from '../src/server/serve.ts'
-import { type ServeSettings, serveSettings, urlOf } from '../src/server/settings.ts'
-import { openVolume, parseVolume } from '../src/volume/spec.ts'
+import { KeepgwError } from '../src/errors.ts'
+import { cacheWarning, checkVolume, clusterWarnings } from '../src/server/check.ts'
+import { describeSettings, describeVolume } from '../src/server/describe.ts'
+import { assertDistinct, type Mount } from '../src/server/mounts.ts'
+import { serveUntilSignal } from '../src/server/run.ts'
+import { type ServeSettings, serveSettings } from '../src/server/settings.ts'
 
 export default class Serve extends KeepgwCommand {
   static override summary = 'Serve blocks to Keep clients, from the buckets where they lie.'
@@ -36,6 +35,9 @@ The system root token (KEEPGW_SYSTEM_ROOT_TOKEN) is asked for by /index, /mounts
 the management token (KEEPGW_MANAGEMENT_TOKEN) by /_health/ping, /metrics and /status.json. Where \
 one is not set, they answer this machine alone, and /_health/ping nobody.
 
+With --cache, blocks that were read are kept on a local disk, and proven again each time. With \
+--workers, several processes answer at the address.
+
 Requests are logged to stderr. SIGTERM and SIGINT end the service when the answers under way are \
 out; a second one ends it at once.
 
@@ -56,6 +58,11 @@ a second signal.`
       description: 'Serve a bucket and a directory to a trusted network, with a profile for S3',
       command:
         '<%= config.bin %> <%= command.id %> --volume s3:/srv/maps/genomes:genomes:reader --volume file:/srv/maps/lab:/data/lab --listen 10.0.0.5:25107 --insecure-unsigned',
+    },
+    {
+      description: 'Keep 200 GiB of what is read on a local disk, and use four cores',
+      command:
+        '<%= config.bin %> <%= command.id %> --volume s3:/var/lib/keepgw/genomes:genomes --cache /var/cache/keepgw --cache-size 200G --workers 4',
     },
   ]
 
@@ -139,6 +146,26 @@ a second signal.`
       min: 1,
       max: 1024,
     }),
+    cache: Flags.string({
+      description:
+        'directory that blocks are kept in once they were read and proven, for the next who asks; several servers of one machine may share it',
+      helpValue: 'DIR',
+      env: 'KEEPGW_CACHE',
+    }),
+    'cache-size': Flags.string({
+      description:
+        'what the cache may take on disk: 500M, 100G, at least 128M; 10G by default. Some of the file system stays free in any case',
+      helpValue: 'SIZE',
+      env: 'KEEPGW_CACHE_SIZE',
+    }),
+    workers: Flags.integer({
+      description:
+        'processes that answer at the address, for more than one core can do; volumes that take blocks are for one. Limits are divided among them',
+      helpValue: 'N',
+      default: 1,
+      min: 1,
+      max: 256,
+    }),
     'idle-timeout': Flags.integer({
       description: 'seconds without a byte after which the next place of a block is tried',
       helpValue: 'SECONDS',
@@ -169,17 +196,11 @@ a second signal.`
     const { flags } = await this.parse(Serve)
     const settings = await serveSettings(flags, process.env)
     if (flags.check) return this.#check(settings)
-    const mounts: Mount[] = []
-    try {
-      for (const volume of settings.volumes) mounts.push(await openMount(volume, settings))
-      await serve(settings, mounts)
-    } finally {
-      await Promise.all(mounts.map(({ volume }) => volume.close()))
-    }
+    await serveUntilSignal(settings)
   }
 
   async #check(settings: ServeSettings): Promise<void> {
-    for (const [name, value] of describe(settings)) print(name, value)
+    for (const [name, value] of describeSettings(settings)) print(name, value)
     const signal = this.stopSignal()
     const mounts: Mount[] = []
     let failed = 0
@@ -187,110 +208,18 @@ a second signal.`
       const { mount, outcome } = await checkVolume(setting, settings, signal)
       if (mount !== undefined) mounts.push(mount)
       if (outcome.state === 'unreachable') failed += 1
-      print('volume', [setting.volume, ...(mount === undefined ? [] : words(mount))].join(', '))
+      print('volume', describeVolume(setting, mount))
       print('', outcome.state === 'unreachable' ? `out of reach: ${outcome.reason}` : outcome.state)
     }
     assertDistinct(mounts)
-    for (const warning of clusterWarnings(settings)) this.warning(`warning: ${warning}`)
+    const unusable = await cacheWarning(settings)
+    const warnings = [...clusterWarnings(settings), ...(unusable ? [unusable] : [])]
+    for (const warning of warnings) this.warning(`warning: ${warning}`)
     if (failed === 0) return
     throw new KeepgwError(`${failed} of ${settings.volumes.length} volumes are out of reach`)
   }
 }
 
-/** Serves until a signal comes. */
-async function serve(settings: ServeSettings, mounts: Mount[]): Promise<void> {
-  const log = createLog(process.stderr, settings.log)
-  const server = await startServer({ ...settings, mounts, log })
-  log.info(
-    {
-      address: server.address,
-      signing: settings.signing !== undefined,
-      volumes: mounts.map(({ volume }) => String(volume)),
-    },
-    'listening',
-  )
-  const signal = await firstSignal()
-  log.info({ signal }, 'stopping when the answers under way are out')
-  await server.close()
-}
-
-async function openMount(
-  { volume, storageClasses, readOnly }: ServeSettings['volumes'][number],
-  { clusterId, tokens: { systemRoot } }: ServeSettings,
-): Promise<Mount> {
-  const options = { systemRoot, storageClasses, readOnly }
-  return makeMount(await openVolume(parseVolume(volume), options), clusterId)
-}
-
-/** A wrong setting is thrown; what is out of reach is told. The volume is closed again. */
-async function checkVolume(
-  setting: ServeSettings['volumes'][number],
-  settings: ServeSettings,
-  signal: AbortSignal,
-): Promise<{ mount?: Mount; outcome: Reach }> {
-  let mount: Mount
-  try {
-    mount = await openMount(setting, settings)
-  } catch (error) {
-    if (error instanceof UsageError) throw error
-    return { outcome: { state: 'unreachable', reason: messageOf(error) } }
-  }
-  try {
-    return { mount, outcome: await reach(mount.volume, settings.idleLimit, signal) }
-  } finally {
-    await mount.volume.close()
-  }
-}
-
-function describe(settings: ServeSettings): [name: string, value: string][] {
-  const { cluster, clusterId, signing, tokens, maxRequests, maxBlocks } = settings
-  const limit = (max: number) => (max === 0 ? 'no limit' : `at most ${max}`)
-  const set = (token: string | undefined) => (token ? 'set' : 'not set')
-  return [
-    ['cluster', `${clusterId}, ${cluster?.file ?? 'no configuration file'}`],
-    ['address', urlOf(settings)],
-    [
-      'signing',
-      signing === undefined ? 'off: who knows a hash reads the block' : `on, TTL ${signing.ttl} s`,
-    ],
-    ['tokens', `system root ${set(tokens.systemRoot)}, management ${set(tokens.management)}`],
-    ['requests', `${limit(maxRequests)} at once`],
-    ['blocks', `${limit(maxBlocks)} at once`],
-    ['for +K@', settings.serviceUuid ?? 'no UUID'],
-    ...(cluster !== undefined && cluster.otherVolumes > 0
-      ? [
-          ['keepstore’s', `${cluster.otherVolumes} volumes of other drivers, left to it`] as [
-            string,
-            string,
-          ],
-        ]
-      : []),
-  ]
-}
-
-function words({ uuid, volume, storageClasses }: Mount): string[] {
-  if (volume.listedElsewhere) return ['not shown to keep-balance: the services behind are']
-  return [
-    `mount ${uuid}`,
-    `device ${volume.deviceId}`,
-    `storage classes ${storageClasses.join(' ')}`,
-  ]
-}
-
 function print(name: string, value: string): void {
   process.stdout.write(`${name.padEnd(12)}${value}\n`)
-}
-
-/** Resolves with the first SIGTERM or SIGINT; the second one ends the process. */
-function firstSignal(): Promise<NodeJS.Signals> {
-  return new Promise((resolve) => {
-    let asked = false
-    const onSignal = (signal: NodeJS.Signals) => {
-      if (asked) process.exit(ExitCode.interrupted)
-      asked = true
-      resolve(signal)
-    }
-    process.on('SIGTERM', onSignal)
-    process.on('SIGINT', onSignal)
-  })
 }

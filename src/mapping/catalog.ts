@@ -11,6 +11,7 @@ import { join } from 'node:path'
 import { setImmediate } from 'node:timers/promises'
 import { type Database, open, type RootDatabase, type Transaction } from 'lmdb'
 import { ExitCode, KeepgwError, messageOf } from '../errors.ts'
+import type { ProcessId } from '../process-id.ts'
 import { keyFromBytes, keyToBytes } from '../remote/key.ts'
 import { refuseBadFile, refuseFullDisk, refuseNetworkFileSystem } from './catalog-disk.ts'
 import { stateDir } from './description.ts'
@@ -62,18 +63,12 @@ export interface LostBlock {
 }
 
 /** Who writes to the mapping; lock.ts says what it means. */
-export interface LockRecord {
+export interface LockRecord extends ProcessId {
   /** Unique to this holding of the lock. */
   id: string
   /** The command that holds it. */
   command: string
   host: string
-  machineId: string
-  bootId: string
-  pidNamespace: string
-  pid: number
-  /** When the process began, in the kernel's clock ticks: tells a reused pid apart. */
-  processStart: string
   /** ISO 8601, UTC. */
   since: string
   heartbeat: string

@@ -3,6 +3,7 @@ import { messageOf } from '../errors.ts'
 import { withIdleLimit } from '../volume/idle-limit.ts'
 import type { Volume } from '../volume/volume.ts'
 import { authorize } from './access.ts'
+import { METRICS_TYPE, metricsFamilies, metricsText } from './metrics.ts'
 import type { Context } from './request.ts'
 import type { Service } from './service.ts'
 
@@ -12,22 +13,19 @@ const HEALTH_LIMIT = 5_000
 const UNKNOWN_HASH = '0'.repeat(32)
 
 /** Answers with the mounts, and counts since the start. */
-export function getStatus(service: Service, ctx: Context): void {
-  const { mounts, counters, tokens } = service
+export async function getStatus(service: Service, ctx: Context): Promise<void> {
+  const { mounts, tokens } = service
   authorize(ctx, [tokens.systemRoot, tokens.management], { local: true })
-  const { uptime, requests, running, statuses, blocks, bytes, errors, failovers } = counters
+  const { uptimeSeconds, counts, cache } = await service.snapshot()
   ctx.body = {
-    uptimeSeconds: uptime,
+    uptimeSeconds,
     volumes: mounts.map(({ uuid, volume }) => ({
       uuid,
       deviceId: volume.deviceId,
       volume: String(volume),
     })),
-    requests: { total: requests, running, byStatus: statuses },
-    blocks,
-    bytes,
-    errors,
-    failovers,
+    ...counts,
+    ...(cache && { cache: { ...cache, ...(counts.cache as object) } }),
   }
 }
 
@@ -42,14 +40,16 @@ export async function getHealth(service: Service, ctx: Context): Promise<void> {
 /** Answers with the metrics in Prometheus' text format. */
 export async function getMetrics(service: Service, ctx: Context): Promise<void> {
   authorize(ctx, [service.tokens.management], { local: true })
-  ctx.body = await service.metrics.text()
-  ctx.set('Content-Type', service.metrics.contentType)
+  const { metrics } = await service.snapshot()
+  ctx.body = await metricsText(metrics)
+  ctx.set('Content-Type', METRICS_TYPE)
 }
 
 /** Answers with the metrics as JSON. */
 export async function getMetricsJson(service: Service, ctx: Context): Promise<void> {
   authorize(ctx, [service.tokens.management], { local: true })
-  ctx.body = await service.metrics.families()
+  const { metrics } = await service.snapshot()
+  ctx.body = metricsFamilies(metrics)
 }
 
 async function healthError(volume: Volume, signal: AbortSignal): Promise<string | undefined> {

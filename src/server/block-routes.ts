@@ -1,9 +1,11 @@
 /** GET and HEAD of a block, and the refusal of what would write one. */
 import { type Locator, parseLocator } from '../keep/locator.ts'
+import { readThrough } from '../volume/cache/read-through.ts'
 import { checkBlock, proveBlock } from '../volume/check-block.ts'
 import { type BlockOutput, readBlock } from '../volume/read-block.ts'
 import type { BlockQuery } from '../volume/source-walk.ts'
 import { authorizeRead } from './access.ts'
+import { Refused } from './errors.ts'
 import { type Context, write } from './request.ts'
 import { logFailover } from './request-log.ts'
 import type { Service } from './service.ts'
@@ -26,12 +28,18 @@ export async function getBlock(service: Service, ctx: Context, name: string): Pr
       state.bodyBytes += chunk.length
     },
   }
-  await service.limits.blocks.run(() => readBlock(query, output))
+  const { cache, limits } = service
+  await limits.blocks.run(() => {
+    return cache === undefined ? readBlock(query, output) : readThrough(cache, query, output)
+  })
   res.end()
   service.counters.blocks += 1
 }
 
-/** Answers HEAD: as GET, without the data. */
+/**
+ * Answers HEAD: as GET, without the data. The cache is not asked: who sends HEAD wants to know whether
+ * the block will stay, and does not write it again if told so.
+ */
 export async function headBlock(service: Service, ctx: Context, name: string): Promise<void> {
   const query = blockQuery(service, ctx, name)
   const check = service.head === 'read' ? proveBlock : checkBlock
@@ -40,14 +48,15 @@ export async function headBlock(service: Service, ctx: Context, name: string): P
 
 /** Answers PUT, TOUCH and DELETE before any body is read: this service is read-only. */
 export async function refuseWrite(ctx: Context): Promise<void> {
-  ctx.set('Allow', 'GET, HEAD, OPTIONS')
-  await refuseBody(ctx, 405, 'Method Not Allowed')
+  const headers = { Allow: 'GET, HEAD, OPTIONS' }
+  await refuseBody(ctx, new Refused(405, 'Method Not Allowed', headers))
 }
 
 /** Answers a request whose body is not wanted, or not its rest, and ends the connection. */
-export async function refuseBody(ctx: Context, status: number, reason: string): Promise<void> {
-  const text = `${reason}\n`
-  ctx.status = status
+export async function refuseBody(ctx: Context, refused: Refused): Promise<void> {
+  const text = `${refused.message}\n`
+  ctx.status = refused.status
+  ctx.set(refused.headers)
   ctx.body = text
   ctx.set('Connection', 'close')
   const { req } = ctx

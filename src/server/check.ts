@@ -1,16 +1,44 @@
 /** What `keepgw serve --check` finds out: whether all that would be served can be reached. */
-import { messageOf } from '../errors.ts'
+import { constants, existsSync } from 'node:fs'
+import { access } from 'node:fs/promises'
+import { dirname } from 'node:path'
+import { messageOf, UsageError } from '../errors.ts'
 import { checkBlock } from '../volume/check-block.ts'
 import { FailureMemory } from '../volume/failure-memory.ts'
 import { BlockError } from '../volume/source-walk.ts'
 import type { Volume } from '../volume/volume.ts'
-import type { ServeSettings } from './settings.ts'
+import type { Mount } from './mounts.ts'
+import type { ServeSettings, VolumeSetting } from './settings.ts'
+import { openMount } from './start.ts'
 
 /**
  * `reachable`: a place of a block answered, or said that it is gone. `empty`: the storage answered,
  * and there is no block to ask for. `unreachable`: no client would get a block from it.
  */
 export type Reach = { state: 'reachable' | 'empty' } | { state: 'unreachable'; reason: string }
+
+/**
+ * Opens a volume, asks for a block of it, and closes it again. Throws UsageError for a wrong setting,
+ * and the signal's reason; what is out of reach is told.
+ */
+export async function checkVolume(
+  setting: VolumeSetting,
+  settings: ServeSettings,
+  signal: AbortSignal,
+): Promise<{ mount?: Mount; outcome: Reach }> {
+  let mount: Mount
+  try {
+    mount = await openMount(setting, settings)
+  } catch (error) {
+    if (error instanceof UsageError) throw error
+    return { outcome: { state: 'unreachable', reason: messageOf(error) } }
+  }
+  try {
+    return { mount, outcome: await reach(mount.volume, settings.idleLimit, signal) }
+  } finally {
+    await mount.volume.close()
+  }
+}
 
 /** Asks a volume for the first block that it lists, if any. Throws the signal's reason only. */
 export async function reach(
@@ -42,6 +70,19 @@ export async function reach(
     const isAnswer = error instanceof BlockError && error.failure !== 'unreachable'
     if (isAnswer) return { state: 'reachable' }
     return { state: 'unreachable', reason: reason || messageOf(error) }
+  }
+}
+
+/** Returns why the cache could not be used, a sentence, or nothing. Makes nothing. */
+export async function cacheWarning({ cache }: ServeSettings): Promise<string | undefined> {
+  if (cache === undefined) return undefined
+  try {
+    // It is made where it is not there, but not what it lies in.
+    const dir = existsSync(cache.dir) ? cache.dir : dirname(cache.dir)
+    await access(dir, constants.R_OK | constants.W_OK | constants.X_OK)
+    return undefined
+  } catch (error) {
+    return `${cache.dir} cannot be used, blocks would be read without a cache: ${messageOf(error)}`
   }
 }
 

@@ -29,6 +29,14 @@ export class Refused extends Error {
   }
 }
 
+/** Seconds after which a client that was refused for want of room may try again. */
+const RETRY_AFTER = '1'
+
+/** Returns the refusal of what is too much at once: Keep clients retry it, here or elsewhere. */
+export function tooBusy(text: string): Refused {
+  return new Refused(503, text, { 'Retry-After': RETRY_AFTER })
+}
+
 /** The client closed its connection: there is nobody to answer. */
 export class ClientGone extends Error {
   override readonly name = 'ClientGone'

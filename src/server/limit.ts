@@ -1,8 +1,5 @@
 /** A bound on what is under way at once. What comes beyond is refused, and its client tries again. */
-import { Refused } from './errors.ts'
-
-/** Seconds after which a refused client may try again. */
-const RETRY_AFTER = '1'
+import { tooBusy } from './errors.ts'
 
 /** Counts what runs, up to a maximum. Not a queue: Keep clients retry a 503, here or elsewhere. */
 export class Limit {
@@ -22,9 +19,7 @@ export class Limit {
   /** Returns what `work` returns, or throws Refused (503, Retry-After) without running it. */
   async run<T>(work: () => Promise<T>): Promise<T> {
     if (this.max > 0 && this.#running >= this.max) {
-      throw new Refused(503, 'Service Unavailable: too many requests at once', {
-        'Retry-After': RETRY_AFTER,
-      })
+      throw tooBusy('Service Unavailable: too many requests at once')
     }
     this.#running += 1
     try {

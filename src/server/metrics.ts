@@ -2,7 +2,8 @@
  * The metrics, for Prometheus and for Arvados' dashboards, whose names the first ones are. All but
  * the summaries are read from the counters, so nothing is counted twice.
  */
-import { Counter, Gauge, Registry, Summary } from 'prom-client'
+import { AggregatorRegistry, Counter, Gauge, Registry, Summary } from 'prom-client'
+import type { BlockCache } from '../volume/cache/cache.ts'
 import type { Counters } from './counters.ts'
 import type { Limit } from './limit.ts'
 
@@ -16,10 +17,12 @@ export interface RequestTimes {
 type Sample = [labels: Record<string, string>, value: number]
 
 /** What prom-client's JSON looks like; its declarations take `type` for a number. */
-interface MetricObject {
+export interface MetricObject {
   name: string
   help: string
   type: 'counter' | 'gauge' | 'summary'
+  /** How those of several servers make one. */
+  aggregator: string
   values: {
     labels: Record<string, string | number | undefined>
     value: number
@@ -33,11 +36,16 @@ export class Metrics {
   readonly #duration: Summary
   readonly #toStatus: Summary
 
-  constructor(counters: Counters, limits: { requests: Limit; blocks: Limit }) {
+  constructor(
+    counters: Counters,
+    limits: { requests: Limit; blocks: Limit },
+    cache: BlockCache | undefined,
+  ) {
     this.#duration = this.#summary('request_duration_seconds', 'Time until an answer was out')
     this.#toStatus = this.#summary('time_to_status_seconds', 'Time until an answer began')
     this.#addVolumes(counters)
     this.#addOwn(counters, limits)
+    if (cache !== undefined) this.#addCache(cache)
   }
 
   /** Counts a request that is over. A status of 0 says that its client went away without any answer. */
@@ -47,23 +55,9 @@ export class Metrics {
     this.#toStatus.observe(labels, timeToStatus)
   }
 
-  /** The Content-Type of text(). */
-  get contentType(): string {
-    return this.#registry.contentType
-  }
-
-  /** Returns all of them in Prometheus' text format. */
-  text(): Promise<string> {
-    return this.#registry.metrics()
-  }
-
-  /** Returns all of them as Arvados services do at /metrics.json: protobuf's JSON of MetricFamily. */
-  async families(): Promise<object[]> {
-    const all = (await this.#registry.getMetricsAsJSON()) as unknown as MetricObject[]
-    return all.map((family) => {
-      const { name, help, type } = family
-      return { name, help, type: type.toUpperCase(), metric: toMetrics(family) }
-    })
+  /** Returns all of them as they are now. */
+  async values(): Promise<MetricObject[]> {
+    return (await this.#registry.getMetricsAsJSON()) as unknown as MetricObject[]
   }
 
   #addVolumes({ volumes }: Counters): void {
@@ -97,6 +91,25 @@ export class Metrics {
     this.#gauge('keepgw_max_concurrent_blocks', '0: no limit', () => blocks.max)
   }
 
+  #addCache(cache: BlockCache): void {
+    const { counts } = cache
+    const count = (name: string, help: string, read: () => number) => {
+      this.#count(`keepgw_cache_${name}`, help, [], () => [[{}, read()]])
+    }
+    count('hits_total', 'Blocks that came from the cache', () => counts.hits)
+    count('misses_total', 'Blocks that the cache did not have', () => counts.misses)
+    count('hit_bytes_total', 'Bytes that came from the cache', () => counts.hitBytes)
+    count('stored_total', 'Blocks put into the cache', () => counts.stored)
+    count('skipped_total', 'Blocks read and not put into the cache', () => counts.skipped)
+    count('evictions_total', 'Blocks that had to make room', () => counts.evictions)
+    count('broken_total', 'Files of the cache that proved torn or spoilt', () => counts.broken)
+    count('errors_total', 'Failures of the cache’s file system', () => counts.errors)
+    // All servers of one address have the same cache.
+    this.#gauge('keepgw_cache_bytes', 'Bytes in the cache', () => cache.bytes, 'max')
+    const max = 'keepgw_cache_max_bytes'
+    this.#gauge(max, 'Bytes the cache may have', () => cache.limit, 'max')
+  }
+
   #summary(name: string, help: string): Summary {
     const labelNames = ['code', 'method']
     return new Summary({ name, help, labelNames, percentiles: [], registers: [this.#registry] })
@@ -115,16 +128,41 @@ export class Metrics {
     })
   }
 
-  #gauge(name: string, help: string, read: () => number): void {
+  #gauge(name: string, help: string, read: () => number, aggregator: 'sum' | 'max' = 'sum'): void {
     new Gauge({
       name,
       help,
+      aggregator,
       registers: [this.#registry],
       collect() {
         this.set(read())
       },
     })
   }
+}
+
+/** The Content-Type of metricsText(). */
+export const METRICS_TYPE = Registry.PROMETHEUS_CONTENT_TYPE
+
+/** Adds up the metrics of several servers. */
+export function addMetrics(all: readonly MetricObject[][]): MetricObject[] {
+  const sums = AggregatorRegistry.aggregate(all as never).getMetricsAsArray()
+  return (sums as unknown as MetricObject[]).map(({ name, help, type, aggregator, values }) => {
+    return { name, help, type, aggregator, values }
+  })
+}
+
+/** Returns metrics in Prometheus' text format. */
+export function metricsText(metrics: readonly MetricObject[]): Promise<string> {
+  return AggregatorRegistry.aggregate([metrics] as never).metrics()
+}
+
+/** Returns metrics as Arvados services do at /metrics.json: protobuf's JSON of MetricFamily. */
+export function metricsFamilies(metrics: readonly MetricObject[]): object[] {
+  return metrics.map((family) => {
+    const { name, help, type } = family
+    return { name, help, type: type.toUpperCase(), metric: toMetrics(family) }
+  })
 }
 
 function samples(

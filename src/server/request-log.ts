@@ -13,6 +13,8 @@ export interface LogOptions {
   level?: LogLevel
   /** `text` is for people: `time level message name=value…`; `json` unless told. */
   format?: LogFormat
+  /** Each line has this process's pid: for several that write to one stream. */
+  withPid?: boolean
 }
 
 export type LogLevel = 'debug' | 'info' | 'warn' | 'error'
@@ -24,11 +26,11 @@ export type LogFormat = 'json' | 'text'
  */
 export function createLog(
   stream: DestinationStream = process.stderr,
-  { level = 'info', format = 'json' }: LogOptions = {},
+  { level = 'info', format = 'json', withPid = false }: LogOptions = {},
 ): Logger {
   const options = {
     level,
-    base: null,
+    base: withPid ? { pid: process.pid } : null,
     timestamp: stdTimeFunctions.isoTime,
     formatters: { level: (label: string) => ({ level: label }) },
   }

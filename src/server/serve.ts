@@ -4,6 +4,7 @@ import { createServer as createTlsServer } from 'node:https'
 import type { AddressInfo, Socket } from 'node:net'
 import type { Logger } from 'pino'
 import type { SigningKey } from '../keep/signature.ts'
+import type { BlockCache } from '../volume/cache/cache.ts'
 import { FailureMemory } from '../volume/failure-memory.ts'
 import { createApp } from './app.ts'
 import { Counters } from './counters.ts'
@@ -13,6 +14,7 @@ import { MeteredVolume } from './metered-volume.ts'
 import { Metrics } from './metrics.ts'
 import { assertDistinct, type Mount } from './mounts.ts'
 import type { HeadMode, ServerTokens, Service } from './service.ts'
+import { type Snapshot, takeSnapshot } from './snapshot.ts'
 import { Touches } from './touch.ts'
 import { answerUnparsed, type ParserError } from './unparsed.ts'
 import { type WriteOptions, Writes } from './writes.ts'
@@ -28,11 +30,15 @@ export interface ServeOptions {
   signing?: SigningKey | undefined
   /** For volumes that take blocks. */
   writing?: Partial<WriteOptions>
+  /** It stays the caller's, like the volumes. */
+  cache?: BlockCache | undefined
   head?: HeadMode
   /** Requests that are answered at once, but for health and metrics; 0, the default, is no limit. */
   maxRequests?: number | undefined
   /** Blocks that are read at once; 0, the default, is no limit. */
   maxBlocks?: number | undefined
+  /** Returns what all servers of the address have counted; this one is the only one unless told. */
+  snapshot?: (() => Promise<Snapshot>) | undefined
   /** Milliseconds a place may be silent before the next one is tried; 30,000 unless told. */
   idleLimit?: number
 }
@@ -45,6 +51,8 @@ export interface TlsFiles {
 export interface RunningServer {
   /** `HOST:PORT`, with the port that was found where 0 was asked for. */
   readonly address: string
+  /** Returns what this server has counted. */
+  snapshot(): Promise<Snapshot>
   /** Stops listening, closes idle connections, and returns when the last answer is out. */
   close(): Promise<void>
 }
@@ -61,6 +69,7 @@ export async function startServer(options: ServeOptions): Promise<RunningServer>
   const { port } = server.address() as AddressInfo
   return {
     address: formatListen({ host: options.listen.host, port }),
+    snapshot: () => takeSnapshot(service),
     async close() {
       await Promise.all([close(server), service.writes?.close()])
     },
@@ -68,13 +77,21 @@ export async function startServer(options: ServeOptions): Promise<RunningServer>
 }
 
 function makeService(options: ServeOptions): Service {
-  const { mounts, log, signing, tokens = {}, head = 'if-match', idleLimit = 30_000 } = options
+  const {
+    mounts,
+    log,
+    signing,
+    cache,
+    tokens = {},
+    head = 'if-match',
+    idleLimit = 30_000,
+  } = options
   const counters = new Counters()
   const limits = {
     requests: new Limit(options.maxRequests),
     blocks: new Limit(options.maxBlocks),
   }
-  const metrics = new Metrics(counters, limits)
+  const metrics = new Metrics(counters, limits, cache)
   const failures = new FailureMemory()
   const volumes = mounts.map(
     ({ volume }) => new MeteredVolume(volume, counters.ofVolume(volume.deviceId)),
@@ -90,7 +107,8 @@ function makeService(options: ServeOptions): Service {
     log,
     idleLimit,
   })
-  return { mounts, volumes, tokens, signing, head, writes, ...shared }
+  const snapshot = options.snapshot ?? (() => takeSnapshot({ counters, metrics, cache }))
+  return { mounts, volumes, tokens, snapshot, signing, head, writes, cache, ...shared }
 }
 
 function createHttpServer(service: Service, tls: TlsFiles | undefined): Server {

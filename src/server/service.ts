@@ -1,12 +1,14 @@
 /** What all requests of one server share. */
 import type { Logger } from 'pino'
 import type { SigningKey } from '../keep/signature.ts'
+import type { BlockCache } from '../volume/cache/cache.ts'
 import type { FailureMemory } from '../volume/failure-memory.ts'
 import type { Volume } from '../volume/volume.ts'
 import type { Counters } from './counters.ts'
 import type { Limit } from './limit.ts'
 import type { Metrics } from './metrics.ts'
 import type { Mount } from './mounts.ts'
+import type { Snapshot } from './snapshot.ts'
 import type { Writes } from './writes.ts'
 
 /** The tokens that administrators' requests must carry; one that is not set opens nothing. */
@@ -32,9 +34,13 @@ export interface Service {
   limits: { requests: Limit; blocks: Limit }
   /** What writing needs; undefined for a service that is read-only. */
   writes?: Writes | undefined
+  /** What GET asks first; HEAD asks the volumes alone. */
+  cache: BlockCache | undefined
   log: Logger
   counters: Counters
   metrics: Metrics
+  /** Returns what all servers of this address have counted. */
+  snapshot(): Promise<Snapshot>
   /** Places that failed lately. */
   failures: FailureMemory
   /** Milliseconds a place may be silent. */

@@ -13,15 +13,17 @@ import { messageOf, UsageError } from '../errors.ts'
 import type { SigningKey } from '../keep/signature.ts'
 import { parseSeconds } from '../units.ts'
 import { splitDirectories } from '../volume/spec.ts'
+import { type CacheFlags, type CacheSettings, cacheSettings } from './cache-settings.ts'
 import { formatListen, isLoopbackOnly, type ListenAddress, parseListen } from './listen.ts'
 import { DEFAULT_CLUSTER_ID } from './mounts.ts'
 import type { LogFormat, LogLevel } from './request-log.ts'
 import type { TlsFiles } from './serve.ts'
 import type { HeadMode, ServerTokens } from './service.ts'
+import { workerSettings } from './worker-settings.ts'
 import type { WriteOptions } from './writes.ts'
 
 /** Flags of `keepgw serve`, or the variables that stand for them. */
-export interface ServeFlags {
+export interface ServeFlags extends CacheFlags {
   volume?: string[] | undefined
   volumes?: string | undefined
   listen?: string | undefined
@@ -39,6 +41,7 @@ export interface ServeFlags {
   'trash-lifetime'?: string | undefined
   'write-buffers': number
   'idle-timeout': number
+  workers: number
   head: string
 }
 
@@ -60,6 +63,9 @@ export interface ServeSettings {
   /** 0 is no limit. */
   maxBlocks: number
   writing: WriteOptions
+  cache: CacheSettings | undefined
+  /** Processes that answer at the address. */
+  workers: number
   /** Milliseconds. */
   idleLimit: number
   log: { level: LogLevel; format: LogFormat }
@@ -94,13 +100,15 @@ export async function serveSettings(
   const signing = signingKeyOf(cluster, env, flags['blob-signing-ttl'])
   assertSafe(listen.address, signing, flags['insecure-unsigned'])
   const clusterId = clusterIdOf(flags, cluster)
+  const volumes = volumesOf(flags, cluster, service)
+  const names = volumes.map(({ volume }) => volume)
   return {
     cluster,
     clusterId,
     listen: listen.address,
     tls: listen.https ? tls : undefined,
     serviceUuid: serviceUuid(clusterId, service?.rendezvous),
-    volumes: volumesOf(flags, cluster, service),
+    volumes,
     tokens: {
       systemRoot: env.KEEPGW_SYSTEM_ROOT_TOKEN || cluster?.systemRootToken,
       management: env.KEEPGW_MANAGEMENT_TOKEN || cluster?.managementToken,
@@ -114,6 +122,8 @@ export async function serveSettings(
       trash: cluster?.blobTrash ?? true,
       trashLifetime: trashLifetimeOf(flags, cluster),
     },
+    workers: workerSettings(flags.workers, names),
+    cache: cacheSettings(flags, names, signing),
     idleLimit: flags['idle-timeout'] * 1000,
     log: {
       level: (flags['log-level'] as LogLevel | undefined) ?? cluster?.logLevel ?? 'info',

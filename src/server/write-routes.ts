@@ -4,11 +4,11 @@ import { messageOf } from '../errors.ts'
 import { isLocatorLike, MAX_BLOCK, parseLocator } from '../keep/locator.ts'
 import { requestToken } from '../keep/token.ts'
 import { putBlock } from '../volume/put-block.ts'
-import type { Stored, TrashVolume, Wanted } from '../volume/volume.ts'
+import type { Stored, TrashOutcome, TrashVolume, Wanted } from '../volume/volume.ts'
 import { authorize } from './access.ts'
 import { refuseBody } from './block-routes.ts'
 import { announcedLength, receive } from './body.ts'
-import { Refused } from './errors.ts'
+import { Refused, tooBusy } from './errors.ts'
 import { parsePullList, parseTrashList } from './lists.ts'
 import type { Context } from './request.ts'
 import type { Service } from './service.ts'
@@ -16,8 +16,6 @@ import type { Writes } from './writes.ts'
 
 /** Bytes of a list: a few hundred thousand blocks. */
 const MAX_LIST = 33_554_432
-/** Seconds after which a writer that was refused for want of memory may come again. */
-const RETRY_AFTER = '1'
 /** Copies beyond which nobody can mean it. */
 const MAX_REPLICAS = 64
 
@@ -32,10 +30,14 @@ export async function routeWrite(
   const name = path.replace(/^\/{1,2}/, '')
   const untrash = /^\/untrash\/+(.*)$/.exec(path)?.[1]
   if (method === 'PUT' && isLocatorLike(name)) await answerPut(service, writes, ctx, name)
-  else if (method === 'TOUCH' && isLocatorLike(name)) await answerTouch(service, writes, ctx, name)
-  else if (method === 'DELETE' && isLocatorLike(name)) await answerTrash(service, writes, ctx, name)
+  else if (method === 'TOUCH' && isLocatorLike(name)) {
+    await changeBlock(service, writes.trashVolumes, ctx, name, (volume, hash) => volume.touch(hash))
+  } else if (method === 'DELETE' && isLocatorLike(name))
+    await answerTrash(service, writes, ctx, name)
   else if (method === 'PUT' && untrash !== undefined) {
-    await answerUntrash(service, writes, ctx, untrash)
+    await changeBlock(service, writes.trashVolumes, ctx, untrash, (volume, hash) =>
+      volume.untrash(hash),
+    )
   } else if (method === 'PUT' && path === '/trash') {
     const text = await receiveList(service, writes, ctx)
     if (text !== undefined) writes.trashList.replace(parseTrashList(text))
@@ -77,18 +79,6 @@ async function answerPut(
   })
 }
 
-async function answerTouch(
-  service: Service,
-  writes: Writes,
-  ctx: Context,
-  name: string,
-): Promise<void> {
-  const { hash } = authorizedBlock(service, writes, ctx, name)
-  const touched = await onEach(writes.trashVolumes, (volume) => volume.touch(hash))
-  if (!touched.includes(true)) throw new Refused(404, 'Not Found')
-  ctx.body = ''
-}
-
 /** A block that is too new to go stays, and is no error: keepstore answers so. */
 async function answerTrash(
   service: Service,
@@ -96,31 +86,31 @@ async function answerTrash(
   ctx: Context,
   name: string,
 ): Promise<void> {
-  const { hash } = authorizedBlock(service, writes, ctx, name)
-  if (!writes.trashes) throw new Refused(405, 'Method Not Allowed')
-  const outcomes = await onEach(writes.trashVolumes, (volume) => volume.trash(hash, writes.policy))
-  if (outcomes.every((each) => each === 'not-found')) throw new Refused(404, 'Not Found')
-  const fields = { RequestID: ctx.state.id, hash, outcomes }
-  service.log.info(fields, 'block trashed')
-  ctx.body = ''
+  const trash: Change = (volume, hash) => volume.trash(hash, writes.policy)
+  const volumes = writes.trashes ? writes.trashVolumes : []
+  const { hash, outcomes } = await changeBlock(service, volumes, ctx, name, trash)
+  service.log.info({ RequestID: ctx.state.id, hash, outcomes }, 'block trashed')
 }
 
-async function answerUntrash(
+/** What a request does to a block in one volume; false and `not-found` say that it is not there. */
+type Change = (volume: TrashVolume, hash: string) => Promise<boolean | TrashOutcome>
+
+/** Answers 200 where some volume has the block, and 404 where none has. Throws Refused. */
+async function changeBlock(
   service: Service,
-  writes: Writes,
+  volumes: readonly TrashVolume[],
   ctx: Context,
   name: string,
-): Promise<void> {
-  const { hash } = authorizedBlock(service, writes, ctx, name)
-  const found = await onEach(writes.trashVolumes, (volume) => volume.untrash(hash))
-  if (!found.includes(true)) throw new Refused(404, 'Not Found')
-  ctx.body = ''
-}
-
-function authorizedBlock(service: Service, { trashVolumes }: Writes, ctx: Context, name: string) {
+  change: Change,
+): Promise<{ hash: string; outcomes: (boolean | TrashOutcome)[] }> {
   authorizeRoot(service, ctx)
-  if (trashVolumes.length === 0) throw new Refused(405, 'Method Not Allowed')
-  return parseLocator(name)
+  if (volumes.length === 0) throw new Refused(405, 'Method Not Allowed')
+  const { hash } = parseLocator(name)
+  const outcomes = await onEach(volumes, (volume) => change(volume, hash))
+  const isNowhere = outcomes.every((each) => each === false || each === 'not-found')
+  if (isNowhere) throw new Refused(404, 'Not Found')
+  ctx.body = ''
+  return { hash, outcomes }
 }
 
 /** Not for whoever is on this machine: what these requests do cannot be undone for ever. */
@@ -167,17 +157,15 @@ async function withBody(
   max: number,
   work: (receiveBody: ReceiveBody) => Promise<void>,
 ): Promise<void> {
-  if ((announcedLength(ctx.req) ?? 0) > max) return refuseBody(ctx, 413, 'Payload Too Large')
+  const tooLarge = new Refused(413, 'Payload Too Large')
+  if ((announcedLength(ctx.req) ?? 0) > max) return refuseBody(ctx, tooLarge)
   const buffer = buffers.take()
-  if (buffer === undefined) {
-    ctx.set('Retry-After', RETRY_AFTER)
-    return refuseBody(ctx, 503, 'too many blocks are being written')
-  }
+  if (buffer === undefined) return refuseBody(ctx, tooBusy('too many blocks are being written'))
   try {
     await work(async (onPiece) => {
       const length = await receive(ctx, buffer.subarray(0, max), onPiece)
       if (length !== undefined) return buffer.subarray(0, length)
-      await refuseBody(ctx, 413, 'Payload Too Large')
+      await refuseBody(ctx, tooLarge)
       return undefined
     })
   } finally {

@@ -3,11 +3,11 @@ import { KeepgwError, messageOf } from '../errors.ts'
 import { RemoteError, type RemoteFailure } from '../remote/remote.ts'
 import type { FailureMemory } from './failure-memory.ts'
 import { withIdleLimit } from './idle-limit.ts'
-import type { BlockSource, Reader, Volume } from './volume.ts'
+import type { BlockOrigin, BlockSource, Reader } from './volume.ts'
 
 /** A question for one block. */
 export interface BlockQuery {
-  volumes: readonly Volume[]
+  volumes: readonly BlockOrigin[]
   hash: string
   /** Bytes, where the client says so: places of another length are not this block's. */
   size?: number | undefined
@@ -89,7 +89,12 @@ export class SourceWalk {
   }
 
   /** Counts, remembers and reports a source that is given up. */
-  failed(place: BlockSource | Volume, cause: FailoverCause, offset: number, why: string): void {
+  failed(
+    place: BlockSource | BlockOrigin,
+    cause: FailoverCause,
+    offset: number,
+    why: string,
+  ): void {
     const kind = cause === 'changed' ? 'gone' : cause
     this.#failed[kind] += 1
     this.#query.failures.add(String(place))
@@ -137,7 +142,7 @@ export class SourceWalk {
     for (const source of this.#later) yield source
   }
 
-  async *#walkVolume(volume: Volume): AsyncGenerator<BlockSource> {
+  async *#walkVolume(volume: BlockOrigin): AsyncGenerator<BlockSource> {
     const { hash, reader, signal, failures, idleLimit } = this.#query
     const iterator = volume.sources(hash, reader)[Symbol.asyncIterator]()
     try {
@@ -178,7 +183,7 @@ export class SourceWalk {
   }
 
   #report(
-    place: BlockSource | Volume,
+    place: BlockSource | BlockOrigin,
     cause: FailoverCause,
     offset: number,
     message: string,

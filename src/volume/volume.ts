@@ -49,8 +49,19 @@ export interface Reader {
   token?: string | undefined
 }
 
+/** What blocks are looked for in: a volume, or a cache that is asked before all volumes. */
+export interface BlockOrigin {
+  toString(): string
+
+  /**
+   * Yields the sources of a block, taken lazily: a block may have a million. None means that it does
+   * not know the hash; where that cannot be known it throws RemoteError `unreachable`.
+   */
+  sources(hash: string, reader?: Reader): AsyncIterable<BlockSource>
+}
+
 /** Safe for concurrent use, each method. */
-export interface Volume {
+export interface Volume extends BlockOrigin {
   /** Names the storage behind it, the same for every server of that storage. */
   readonly deviceId: string
 
@@ -68,14 +79,6 @@ export interface Volume {
 
   /** True where its blocks lie in other keep services, which list them to keep-balance themselves. */
   readonly listedElsewhere?: true
-
-  toString(): string
-
-  /**
-   * Yields the sources of a block, taken lazily: a block may have a million. None means that the
-   * volume does not know the hash; where that cannot be known it throws RemoteError `unreachable`.
-   */
-  sources(hash: string, reader?: Reader): AsyncIterable<BlockSource>
 
   /** Yields every block whose hash starts with `prefix`; throws when it cannot list them all. */
   blocks(prefix: string): AsyncIterable<IndexedBlock>

@@ -21,7 +21,7 @@ async function settings(
   await writeFile(config, cluster === '' ? '' : `Clusters: {xyzzy: {${cluster}}}`)
   const writing = { 'write-buffers': 8 }
   const reading = { 'idle-timeout': 30, head: 'if-match' }
-  const defaults = { 'insecure-unsigned': false, ...reading, ...writing }
+  const defaults = { workers: 1, 'insecure-unsigned': false, ...reading, ...writing }
   return serveSettings({ config, volume, ...defaults, ...flags }, env)
 }
 
@@ -142,4 +142,51 @@ test('the check warns of what would hide the gateway', async () => {
   const good = URLS.replace(', "http://127.0.0.1:1002": {}', '')
   const cluster = `${KEY}, ${good}, Containers: {LocalKeepBlobBuffersPerVCPU: 0}`
   assert.deepEqual(clusterWarnings(await settings(cluster)), [])
+})
+
+describe('the cache', () => {
+  const cache = '/var/cache/keepgw'
+
+  test('is none unless there is a directory, and 10 GiB large unless told', async () => {
+    assert.equal((await settings('')).cache, undefined)
+    assert.deepEqual((await settings('', { cache })).cache, { dir: cache, limit: 10 * 2 ** 30 })
+    const sized = await settings('', { cache: 'here', 'cache-size': '1.5G' })
+    assert.deepEqual(sized.cache, { dir: join(process.cwd(), 'here'), limit: 1.5 * 2 ** 30 })
+  })
+
+  test('is refused where it could hold nothing, or is a size alone', async () => {
+    const refused = [
+      { cache, 'cache-size': '64M' },
+      { cache, 'cache-size': 'much' },
+    ]
+    for (const flags of refused) await assert.rejects(settings('', flags), UsageError)
+    await assert.rejects(settings('', { 'cache-size': '1G' }), UsageError)
+  })
+
+  test('does not answer for other services, unless signatures are checked here', async () => {
+    const keep = { cache, volume: ['keep:http://127.0.0.1:1'] }
+    await assert.rejects(settings('', keep), /BlobSigningKey|whoever asks/)
+    assert.equal((await settings(KEY, keep)).cache?.dir, cache)
+  })
+})
+
+describe('several processes', () => {
+  test('serve what is only read', async () => {
+    const good = [...volume, 'unix:readonly:/data', 'keep:readonly:http://127.0.0.1:1']
+    assert.equal((await settings('', { workers: 4, volume: good })).workers, 4)
+  })
+
+  test('are refused for volumes that one process has to look after', async () => {
+    const single = [
+      'unix:/data',
+      '/data',
+      'keep:http://127.0.0.1:1',
+      'unix:readonly:serialize:/data',
+    ]
+    for (const each of single) {
+      const flags = { workers: 2, volume: [...volume, each] }
+      await assert.rejects(settings('', flags), /--workers 2 does not go with/)
+      assert.equal((await settings('', { ...flags, workers: 1 })).workers, 1)
+    }
+  })
 })

@@ -1,17 +1,14 @@
 import assert from 'node:assert/strict'
-import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { once } from 'node:events'
-import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { createServer as createHttpServer, type RequestListener } from 'node:http'
 import { createServer as createHttpsServer } from 'node:https'
 import type { AddressInfo, Server } from 'node:net'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
 import { setImmediate } from 'node:timers/promises'
 import type { Sink } from '../../../src/remote/remote.ts'
 import { HttpClient } from '../../../src/remote/s3/http.ts'
+import { type Certificate, makeCertificate } from '../../servers/certificate.ts'
 
 const DATA = Buffer.alloc(5_000_000)
 for (let i = 0; i < DATA.length; i += 4) DATA.writeUInt32LE((i * 2654435761) >>> 0, i)
@@ -33,18 +30,18 @@ function md5(data: Uint8Array): string {
 
 for (const scheme of ['http', 'https'] as const) {
   describe(`an answer over ${scheme}`, () => {
-    let dir: string
+    let certificate: Certificate
     let server: Server
     let client: HttpClient
     let origin: string
 
     before(async () => {
-      dir = await mkdtemp(join(tmpdir(), 'keepgw-http-'))
-      server = scheme === 'http' ? createHttpServer(answer) : await secureServer(dir)
+      certificate = await makeCertificate()
+      server = scheme === 'http' ? createHttpServer(answer) : createHttpsServer(certificate, answer)
       server.listen(0, '127.0.0.1')
       await once(server, 'listening')
       origin = `${scheme}://127.0.0.1:${(server.address() as AddressInfo).port}`
-      if (scheme === 'https') process.env.AWS_CA_BUNDLE = join(dir, 'cert.pem')
+      if (scheme === 'https') process.env.AWS_CA_BUNDLE = certificate.certFile
       client = new HttpClient({ connections: 3 })
       delete process.env.AWS_CA_BUNDLE
     })
@@ -52,7 +49,7 @@ for (const scheme of ['http', 'https'] as const) {
     after(async () => {
       client.close(new Error('over'))
       server.close()
-      await rm(dir, { recursive: true })
+      await certificate[Symbol.asyncDispose]()
     })
 
     for (const path of ['/whole', '/chunked', '/last']) {
@@ -153,13 +150,4 @@ class RingReader {
       this.#start = end % this.#ring.length
     }
   }
-}
-
-async function secureServer(dir: string): Promise<Server> {
-  const [key, cert] = [join(dir, 'key.pem'), join(dir, 'cert.pem')]
-  const name = ['-subj', '/CN=localhost', '-addext', 'subjectAltName=IP:127.0.0.1']
-  const made = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '2']
-  const files = ['-keyout', key, '-out', cert]
-  execFileSync('openssl', ['req', '-x509', ...made, ...name, ...files], { stdio: 'ignore' })
-  return createHttpsServer({ key: await readFile(key), cert: await readFile(cert) }, answer)
 }
