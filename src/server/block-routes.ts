@@ -84,7 +84,7 @@ function readable(service: Service, ctx: Context, name: string): Locator {
 }
 
 function blockQuery(service: Service, ctx: Context, name: string): BlockQuery {
-  const { volumes, failures, idleLimit, log, counters } = service
+  const { volumes, failures, engine, idleLimit, log, counters } = service
   const { hash, size } = readable(service, ctx, name)
   const { id, signal, token } = ctx.state
   return {
@@ -94,6 +94,7 @@ function blockQuery(service: Service, ctx: Context, name: string): BlockQuery {
     reader: { locator: name, token },
     signal,
     failures,
+    engine,
     idleLimit,
     onFailover(event) {
       if (!event.resumed) counters.failovers[event.cause] += 1

@@ -1,5 +1,5 @@
 /** Counts what is asked of a volume, and what comes of it, for the metrics. */
-import type { Sink } from '../remote/remote.ts'
+import { type Sink, sinkInto } from '../remote/remote.ts'
 import type { BlockSource, IndexedBlock, Volume } from '../volume/volume.ts'
 import type { VolumeCounts } from './counters.ts'
 
@@ -86,10 +86,10 @@ class MeteredSource implements BlockSource {
 
   async read(from: number, sink: Sink, signal: AbortSignal): Promise<void> {
     this.#counts.operations.get += 1
-    const counting: Sink = (chunk) => {
+    const counting = sinkInto(sink, (chunk) => {
       this.#counts.bytesIn += chunk.length
       return sink(chunk)
-    }
+    })
     try {
       await this.#source.read(from, counting, signal)
     } catch (error) {

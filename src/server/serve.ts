@@ -3,6 +3,7 @@ import { createServer, type Server } from 'node:http'
 import { createServer as createTlsServer } from 'node:https'
 import type { AddressInfo, Socket } from 'node:net'
 import type { Logger } from 'pino'
+import { openEngine } from '../hash/engine.ts'
 import type { SigningKey } from '../keep/signature.ts'
 import { FailureMemory } from '../volume/failure-memory.ts'
 import { createApp } from './app.ts'
@@ -52,6 +53,9 @@ export interface RunningServer {
 /** Memory for 512 MiB of blocks; and Arvados' own BlobTrashLifetime. */
 const WRITING: WriteOptions = { buffers: 8, trashLifetime: 1_209_600 }
 
+/** Blocks that are hashed together; each has 1 MiB. What is read beside them is hashed by itself. */
+const HASHED_AT_ONCE = 32
+
 /** Returns the server once it listens. The volumes stay the caller's. Throws KeepgwError. */
 export async function startServer(options: ServeOptions): Promise<RunningServer> {
   assertDistinct(options.mounts)
@@ -76,10 +80,11 @@ function makeService(options: ServeOptions): Service {
   }
   const metrics = new Metrics(counters, limits)
   const failures = new FailureMemory()
+  const engine = openEngine(HASHED_AT_ONCE)
   const volumes = mounts.map(
     ({ volume }) => new MeteredVolume(volume, counters.ofVolume(volume.deviceId)),
   )
-  const shared = { log, counters, limits, metrics, failures, idleLimit }
+  const shared = { log, counters, limits, metrics, failures, engine, idleLimit }
   // Not by the metered ones: those only read.
   const writable = mounts.map(({ volume }) => volume)
   const writes = Writes.of({

@@ -1,5 +1,6 @@
 /** What all requests of one server share. */
 import type { Logger } from 'pino'
+import type { HashEngine } from '../hash/md5.ts'
 import type { SigningKey } from '../keep/signature.ts'
 import type { FailureMemory } from '../volume/failure-memory.ts'
 import type { Volume } from '../volume/volume.ts'
@@ -37,6 +38,8 @@ export interface Service {
   metrics: Metrics
   /** Places that failed lately. */
   failures: FailureMemory
+  /** Hashes the blocks that are read. */
+  engine: HashEngine
   /** Milliseconds a place may be silent. */
   idleLimit: number
 }

@@ -2,7 +2,7 @@
  * Reads one block from the places that should hold it: from the first one that answers, on from
  * the byte reached in the next one when that breaks, and never more than the MD5 allows.
  */
-import { createHash } from 'node:crypto'
+import { type BlockHasher, nodeEngine } from '../hash/md5.ts'
 import { EMPTY_HASH } from '../keep/locator.ts'
 import { RemoteError, type Sink } from '../remote/remote.ts'
 import { Stalled, withIdleLimit } from './idle-limit.ts'
@@ -21,11 +21,14 @@ export interface BlockOutput {
 const HELD_BACK = 65_536
 /** How often a body that breaks is asked for its rest at the same place. */
 const MAX_RESUMES = 2
+/** Shorter blocks are hashed as they come: there is too little of them to fill a lane with. */
+const ENGINE_FROM = 262_144
 
 /**
  * Sends a block to the output. Throws BlockError where it cannot be had, whole: once the output has
  * begun, that means that the answer must be cut. Throws the signal's reason, or the output's error,
- * as they are. Memory: 64 KiB, whatever the block. Safe for concurrent use with one FailureMemory.
+ * as they are. Memory: 64 KiB, whatever the block, beside what its hasher has. Safe for concurrent use
+ * with what queries share.
  */
 export async function readBlock(query: BlockQuery, output: BlockOutput): Promise<void> {
   if (query.hash === EMPTY_HASH) {
@@ -34,18 +37,21 @@ export async function readBlock(query: BlockQuery, output: BlockOutput): Promise
     return
   }
   const walk = new SourceWalk(query)
+  const reading = new BlockReading(query, walk, output)
   try {
-    await new BlockReading(query, walk, output).run()
+    await reading.run()
   } finally {
+    reading[Symbol.dispose]()
     await walk.close()
   }
 }
 
-class BlockReading {
+class BlockReading implements Disposable {
   readonly #query: BlockQuery
   readonly #walk: SourceWalk
   readonly #output: BlockOutput
-  #md5 = createHash('md5')
+  /** Of all bytes up to the offset, wherever they came from. */
+  #hasher: BlockHasher | undefined
   /** Bytes read and hashed. */
   #offset = 0
   /** Who delivered them. */
@@ -71,9 +77,13 @@ class BlockReading {
       this.#setLength(source.length)
       await this.#read(source)
       if (this.#offset < this.#length) continue
-      if (this.#md5.digest('hex') === this.#query.hash) return this.#finish()
+      if ((await this.#digest()) === this.#query.hash) return this.#finish()
       this.#reject(source)
     }
+  }
+
+  [Symbol.dispose](): void {
+    this.#hasher?.[Symbol.dispose]()
   }
 
   /** The length is the same for all sources of a walk. */
@@ -82,6 +92,16 @@ class BlockReading {
     this.#length = length
     this.#holdFrom = Math.max(0, length - HELD_BACK)
     this.#held = Buffer.allocUnsafe(length - this.#holdFrom)
+    this.#openHasher()
+  }
+
+  #openHasher(): void {
+    const { engine = nodeEngine } = this.#query
+    this.#hasher = (this.#length < ENGINE_FROM ? nodeEngine : engine).open()
+  }
+
+  async #digest(): Promise<string> {
+    return (await this.#hasher!.digest()).toString('hex')
   }
 
   /** Reads on from the offset, until the end or until the source is given up. */
@@ -108,15 +128,16 @@ class BlockReading {
     let abandoned = false
     try {
       await withIdleLimit(idleLimit, signal, (own, clock) => {
-        const sink: Sink = (chunk) => {
+        const take = (chunk: Uint8Array) => {
           // A read that did not heed its signal must not get in between.
           if (abandoned) throw own.reason
-          const writing = this.#take(source, chunk)
-          if (writing === undefined) return clock.restart()
+          const pause = this.#take(source, chunk)
+          if (pause === undefined) return clock.restart()
           clock.stop()
-          return writing.then(clock.restart)
+          return pause.then(clock.restart)
         }
-        return source.read(this.#offset, sink, own)
+        const room = () => (abandoned ? undefined : this.#hasher!.room())
+        return source.read(this.#offset, Object.assign(take, { room }), own)
       })
       if (this.#offset === this.#length) return undefined
       return new RemoteError('unreachable', `the data ended at byte ${this.#offset} of the block`)
@@ -129,18 +150,20 @@ class BlockReading {
     }
   }
 
-  #take(source: BlockSource, chunk: Uint8Array): Promise<void> | undefined {
+  /** Returns a promise where hashing or the output asks to wait. */
+  #take(source: BlockSource, chunk: Uint8Array): Promise<unknown> | undefined {
     const start = this.#offset
     if (start + chunk.length > this.#length) {
       throw new RemoteError('changed', 'it sends more bytes than the block has')
     }
     this.#readFrom.add(source)
-    this.#md5.update(chunk)
+    const hashing = this.#hasher!.update(chunk)
     this.#offset += chunk.length
     const free = Math.min(chunk.length, Math.max(0, this.#holdFrom - start))
     // The chunk's memory is used again: what is held is copied.
     if (free < chunk.length) this.#held.set(chunk.subarray(free), start + free - this.#holdFrom)
-    return free > 0 ? this.#write(chunk.subarray(0, free)) : undefined
+    const writing = free > 0 ? this.#write(chunk.subarray(0, free)) : undefined
+    return hashing && writing ? Promise.all([hashing, writing]) : (hashing ?? writing)
   }
 
   #write(chunk: Uint8Array): Promise<void> | undefined {
@@ -176,7 +199,7 @@ class BlockReading {
     }
     // Any of several may be to blame; the last one can give the whole block.
     if (this.#readFrom.size > 1) this.#walk.tryNext(last)
-    this.#md5 = createHash('md5')
+    this.#openHasher()
     this.#offset = 0
     this.#readFrom.clear()
   }

@@ -1,5 +1,6 @@
 /** The way through the sources of one block, over all volumes, and the account of what failed. */
 import { KeepgwError, messageOf } from '../errors.ts'
+import type { HashEngine } from '../hash/md5.ts'
 import { RemoteError, type RemoteFailure } from '../remote/remote.ts'
 import type { FailureMemory } from './failure-memory.ts'
 import { withIdleLimit } from './idle-limit.ts'
@@ -17,6 +18,8 @@ export interface BlockQuery {
   signal: AbortSignal
   /** Which places failed lately; shared by all requests. */
   failures: FailureMemory
+  /** Hashes the blocks of all requests; without one, each is hashed by itself. */
+  engine?: HashEngine | undefined
   /** Milliseconds a place may be silent before the next one is tried. */
   idleLimit: number
   /** Told of each failure that another place, or another try, makes good if it can. */

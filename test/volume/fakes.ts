@@ -36,6 +36,17 @@ export async function deliver(data: Uint8Array, from: number, to: number, sink: 
   }
 }
 
+/** As deliver, into the sink's own memory where it offers any, as a socket does. */
+export async function deliverInto(data: Uint8Array, from: number, to: number, sink: Sink) {
+  for (let at = from; at < to; ) {
+    const room = sink.room?.() ?? Buffer.alloc(10_000)
+    const chunk = room.subarray(0, Math.min(room.length, to - at, 100_000))
+    chunk.set(data.subarray(at, at + chunk.length))
+    await sink(chunk)
+    at += chunk.length
+  }
+}
+
 export function failure(kind: RemoteFailure, delivered = 0): RemoteError {
   return new RemoteError(kind, `injected: ${kind}`, { delivered })
 }
