@@ -156,6 +156,13 @@ a second signal.`
       min: 1,
       max: 86_400,
     }),
+    'read-ahead': Flags.string({
+      description:
+        'memory for reading large blocks of a bucket by several requests at once, where one is slow; all blocks together: 64M, 1G; 0: one request a block',
+      helpValue: 'SIZE',
+      default: '64M',
+      env: 'KEEPGW_READ_AHEAD',
+    }),
     'log-level': Flags.string({
       description: 'debug, info, warn or error; also SystemLogs.LogLevel; info by default',
       helpValue: 'LEVEL',

@@ -84,7 +84,7 @@ function readable(service: Service, ctx: Context, name: string): Locator {
 }
 
 function blockQuery(service: Service, ctx: Context, name: string): BlockQuery {
-  const { volumes, failures, engine, idleLimit, log, counters } = service
+  const { volumes, failures, engine, readAhead, idleLimit, log, counters } = service
   const { hash, size } = readable(service, ctx, name)
   const { id, signal, token } = ctx.state
   return {
@@ -95,6 +95,7 @@ function blockQuery(service: Service, ctx: Context, name: string): BlockQuery {
     signal,
     failures,
     engine,
+    readAhead,
     idleLimit,
     onFailover(event) {
       if (!event.resumed) counters.failovers[event.cause] += 1

@@ -6,6 +6,7 @@ import type { Logger } from 'pino'
 import { openEngine } from '../hash/engine.ts'
 import type { SigningKey } from '../keep/signature.ts'
 import { FailureMemory } from '../volume/failure-memory.ts'
+import { ReadAhead } from '../volume/read-ahead.ts'
 import { createApp } from './app.ts'
 import { Counters } from './counters.ts'
 import { Limit } from './limit.ts'
@@ -36,6 +37,8 @@ export interface ServeOptions {
   maxBlocks?: number | undefined
   /** Milliseconds a place may be silent before the next one is tried; 30,000 unless told. */
   idleLimit?: number
+  /** Bytes of memory for what is read ahead, all blocks together; 0, the default, is one request a block. */
+  readAhead?: number
 }
 
 export interface TlsFiles {
@@ -81,10 +84,11 @@ function makeService(options: ServeOptions): Service {
   const metrics = new Metrics(counters, limits)
   const failures = new FailureMemory()
   const engine = openEngine(HASHED_AT_ONCE)
+  const readAhead = new ReadAhead({ bytes: options.readAhead ?? 0 })
   const volumes = mounts.map(
     ({ volume }) => new MeteredVolume(volume, counters.ofVolume(volume.deviceId)),
   )
-  const shared = { log, counters, limits, metrics, failures, engine, idleLimit }
+  const shared = { log, counters, limits, metrics, failures, engine, readAhead, idleLimit }
   // Not by the metered ones: those only read.
   const writable = mounts.map(({ volume }) => volume)
   const writes = Writes.of({

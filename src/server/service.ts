@@ -3,6 +3,7 @@ import type { Logger } from 'pino'
 import type { HashEngine } from '../hash/md5.ts'
 import type { SigningKey } from '../keep/signature.ts'
 import type { FailureMemory } from '../volume/failure-memory.ts'
+import type { ReadAhead } from '../volume/read-ahead.ts'
 import type { Volume } from '../volume/volume.ts'
 import type { Counters } from './counters.ts'
 import type { Limit } from './limit.ts'
@@ -40,6 +41,8 @@ export interface Service {
   failures: FailureMemory
   /** Hashes the blocks that are read. */
   engine: HashEngine
+  /** Memory for what is read ahead. */
+  readAhead: ReadAhead
   /** Milliseconds a place may be silent. */
   idleLimit: number
 }

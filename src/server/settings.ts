@@ -12,7 +12,7 @@ import { parseDuration } from '../cluster/duration.ts'
 import { serviceUuid } from '../cluster/register.ts'
 import { messageOf, UsageError } from '../errors.ts'
 import type { SigningKey } from '../keep/signature.ts'
-import { parseSeconds } from '../units.ts'
+import { parseBytes, parseSeconds } from '../units.ts'
 import { splitDirectories } from '../volume/spec.ts'
 import {
   formatListen,
@@ -46,6 +46,7 @@ export interface ServeFlags {
   'trash-lifetime': string
   'write-buffers': number
   'idle-timeout': number
+  'read-ahead': string
   head: string
 }
 
@@ -69,6 +70,8 @@ export interface ServeSettings {
   writing: WriteOptions
   /** Milliseconds. */
   idleLimit: number
+  /** Bytes; 0 is one request a block. */
+  readAhead: number
   log: { level: LogLevel; format: LogFormat }
 }
 
@@ -117,6 +120,7 @@ export async function serveSettings(
       trashLifetime: Math.round(parseSeconds(flags['trash-lifetime'])),
     },
     idleLimit: flags['idle-timeout'] * 1000,
+    readAhead: parseBytes(flags['read-ahead']),
     log: {
       level: (flags['log-level'] as LogLevel | undefined) ?? cluster?.logLevel ?? 'info',
       format: (flags['log-format'] as LogFormat | undefined) ?? cluster?.logFormat ?? 'json',

@@ -6,6 +6,7 @@ import { type BlockHasher, nodeEngine } from '../hash/md5.ts'
 import { EMPTY_HASH } from '../keep/locator.ts'
 import { RemoteError, type Sink } from '../remote/remote.ts'
 import { Stalled, withIdleLimit } from './idle-limit.ts'
+import { readSliced } from './sliced-read.ts'
 import { asRemoteError, BlockError, type BlockQuery, SourceWalk } from './source-walk.ts'
 import type { BlockSource } from './volume.ts'
 
@@ -137,7 +138,7 @@ class BlockReading implements Disposable {
           return pause.then(clock.restart)
         }
         const room = () => (abandoned ? undefined : this.#hasher!.room())
-        return source.read(this.#offset, Object.assign(take, { room }), own)
+        return this.#ask(source, Object.assign(take, { room }), own)
       })
       if (this.#offset === this.#length) return undefined
       return new RemoteError('unreachable', `the data ended at byte ${this.#offset} of the block`)
@@ -148,6 +149,13 @@ class BlockReading implements Disposable {
     } finally {
       abandoned = true
     }
+  }
+
+  #ask(source: BlockSource, sink: Sink, signal: AbortSignal): Promise<void> {
+    const { readAhead } = this.#query
+    return readAhead === undefined
+      ? source.read(this.#offset, sink, signal)
+      : readSliced(readAhead, source, this.#offset, sink, signal)
   }
 
   /** Returns a promise where hashing or the output asks to wait. */

@@ -4,6 +4,7 @@ import type { HashEngine } from '../hash/md5.ts'
 import { RemoteError, type RemoteFailure } from '../remote/remote.ts'
 import type { FailureMemory } from './failure-memory.ts'
 import { withIdleLimit } from './idle-limit.ts'
+import type { ReadAhead } from './read-ahead.ts'
 import type { BlockSource, Reader, Volume } from './volume.ts'
 
 /** A question for one block. */
@@ -20,6 +21,8 @@ export interface BlockQuery {
   failures: FailureMemory
   /** Hashes the blocks of all requests; without one, each is hashed by itself. */
   engine?: HashEngine | undefined
+  /** Reads large blocks by several requests at once; without it, one request a block. */
+  readAhead?: ReadAhead | undefined
   /** Milliseconds a place may be silent before the next one is tried. */
   idleLimit: number
   /** Told of each failure that another place, or another try, makes good if it can. */

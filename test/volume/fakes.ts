@@ -58,23 +58,28 @@ export interface FakeSource extends BlockSource {
   readonly reads: number[]
 }
 
-type Read = (from: number, sink: Sink, signal: AbortSignal) => Promise<void>
+type Read = BlockSource['read']
 
 /** A good place, unless `overrides` say otherwise. */
 export function makeSource(
   name: string,
   data: Uint8Array,
-  overrides: Partial<Pick<BlockSource, 'unchanged' | 'length' | 'trusted'>> & { read?: Read } = {},
+  overrides: Partial<
+    Pick<BlockSource, 'unchanged' | 'length' | 'trusted' | 'store' | 'inParts'>
+  > & { read?: Read } = {},
 ): FakeSource {
   const reads: number[] = []
-  const read: Read = overrides.read ?? ((from, sink) => deliver(data, from, data.length, sink))
+  const read: Read =
+    overrides.read ?? ((from, sink, _signal, to = data.length) => deliver(data, from, to, sink))
   return {
+    store: overrides.store ?? 'fake',
+    inParts: overrides.inParts ?? false,
     length: overrides.length ?? data.length,
     reads,
     toString: () => name,
-    read(from, sink, signal) {
+    read(from, sink, signal, to) {
       reads.push(from)
-      return read(from, sink, signal)
+      return read(from, sink, signal, to)
     },
     unchanged: overrides.unchanged ?? (async () => true),
     trusted: overrides.trusted ?? false,
