@@ -163,6 +163,13 @@ a second signal.`
       default: '64M',
       env: 'KEEPGW_READ_AHEAD',
     }),
+    'hedge-after': Flags.string({
+      description:
+        'milliseconds without a first byte after which another place is asked, too, or the same by another request; auto: after what few first bytes took lately; 0 or off: never',
+      helpValue: 'MS',
+      default: 'auto',
+      env: 'KEEPGW_HEDGE_AFTER',
+    }),
     'log-level': Flags.string({
       description: 'debug, info, warn or error; also SystemLogs.LogLevel; info by default',
       helpValue: 'LEVEL',

@@ -6,6 +6,7 @@ import type { Logger } from 'pino'
 import { openEngine } from '../hash/engine.ts'
 import type { SigningKey } from '../keep/signature.ts'
 import { FailureMemory } from '../volume/failure-memory.ts'
+import { type HedgeAfter, Hedging } from '../volume/hedging.ts'
 import { ReadAhead } from '../volume/read-ahead.ts'
 import { createApp } from './app.ts'
 import { Counters } from './counters.ts'
@@ -39,6 +40,8 @@ export interface ServeOptions {
   idleLimit?: number
   /** Bytes of memory for what is read ahead, all blocks together; 0, the default, is one request a block. */
   readAhead?: number
+  /** When a place that is slow to its first byte is raced by another one; 0, the default, is never. */
+  hedgeAfter?: HedgeAfter
 }
 
 export interface TlsFiles {
@@ -85,10 +88,12 @@ function makeService(options: ServeOptions): Service {
   const failures = new FailureMemory()
   const engine = openEngine(HASHED_AT_ONCE)
   const readAhead = new ReadAhead({ bytes: options.readAhead ?? 0 })
+  const { hedgeAfter = 0 } = options
+  const hedging = hedgeAfter === 0 ? undefined : new Hedging(hedgeAfter)
   const volumes = mounts.map(
     ({ volume }) => new MeteredVolume(volume, counters.ofVolume(volume.deviceId)),
   )
-  const shared = { log, counters, limits, metrics, failures, engine, readAhead, idleLimit }
+  const shared = { log, counters, limits, metrics, failures, engine, readAhead, hedging, idleLimit }
   // Not by the metered ones: those only read.
   const writable = mounts.map(({ volume }) => volume)
   const writes = Writes.of({

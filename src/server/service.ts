@@ -3,6 +3,7 @@ import type { Logger } from 'pino'
 import type { HashEngine } from '../hash/md5.ts'
 import type { SigningKey } from '../keep/signature.ts'
 import type { FailureMemory } from '../volume/failure-memory.ts'
+import type { Hedging } from '../volume/hedging.ts'
 import type { ReadAhead } from '../volume/read-ahead.ts'
 import type { Volume } from '../volume/volume.ts'
 import type { Counters } from './counters.ts'
@@ -43,6 +44,8 @@ export interface Service {
   engine: HashEngine
   /** Memory for what is read ahead. */
   readAhead: ReadAhead
+  /** When slow places are raced; undefined: never. */
+  hedging: Hedging | undefined
   /** Milliseconds a place may be silent. */
   idleLimit: number
 }

@@ -13,6 +13,7 @@ import { serviceUuid } from '../cluster/register.ts'
 import { messageOf, UsageError } from '../errors.ts'
 import type { SigningKey } from '../keep/signature.ts'
 import { parseBytes, parseSeconds } from '../units.ts'
+import type { HedgeAfter } from '../volume/hedging.ts'
 import { splitDirectories } from '../volume/spec.ts'
 import {
   formatListen,
@@ -47,6 +48,7 @@ export interface ServeFlags {
   'write-buffers': number
   'idle-timeout': number
   'read-ahead': string
+  'hedge-after': string
   head: string
 }
 
@@ -72,6 +74,8 @@ export interface ServeSettings {
   idleLimit: number
   /** Bytes; 0 is one request a block. */
   readAhead: number
+  /** 0 is never. */
+  hedgeAfter: HedgeAfter
   log: { level: LogLevel; format: LogFormat }
 }
 
@@ -121,11 +125,21 @@ export async function serveSettings(
     },
     idleLimit: flags['idle-timeout'] * 1000,
     readAhead: parseBytes(flags['read-ahead']),
+    hedgeAfter: hedgeAfterOf(flags['hedge-after']),
     log: {
       level: (flags['log-level'] as LogLevel | undefined) ?? cluster?.logLevel ?? 'info',
       format: (flags['log-format'] as LogFormat | undefined) ?? cluster?.logFormat ?? 'json',
     },
   }
+}
+
+function hedgeAfterOf(text: string): HedgeAfter {
+  if (text === 'auto') return text
+  if (text === 'off') return 0
+  if (/^\d{1,6}$/.test(text)) return Number(text)
+  throw new UsageError(`--hedge-after ${text} is no number of milliseconds`, {
+    hint: 'Write for example 200, auto or off',
+  })
 }
 
 /** Returns the URL that the server's own clients use: `http://HOST:PORT`. */

@@ -6,6 +6,7 @@ import { type BlockHasher, nodeEngine } from '../hash/md5.ts'
 import { EMPTY_HASH } from '../keep/locator.ts'
 import { RemoteError, type Sink } from '../remote/remote.ts'
 import { Stalled, withIdleLimit } from './idle-limit.ts'
+import { type Attempt, type Begin, type Outcome, race } from './race.ts'
 import { readSliced } from './sliced-read.ts'
 import { asRemoteError, BlockError, type BlockQuery, SourceWalk } from './source-walk.ts'
 import type { BlockSource } from './volume.ts'
@@ -73,10 +74,10 @@ class BlockReading implements Disposable {
 
   async run(): Promise<void> {
     for (;;) {
-      const source = await this.#walk.next()
-      if (source === undefined) throw this.#walk.outcome()
-      this.#setLength(source.length)
-      await this.#read(source)
+      const next = await this.#walk.next()
+      if (next === undefined) throw this.#walk.outcome()
+      this.#setLength(next.length)
+      const source = await this.#read(next)
       if (this.#offset < this.#length) continue
       if ((await this.#digest()) === this.#query.hash) return this.#finish()
       this.#reject(source)
@@ -105,12 +106,14 @@ class BlockReading implements Disposable {
     return (await this.#hasher!.digest()).toString('hex')
   }
 
-  /** Reads on from the offset, until the end or until the source is given up. */
-  async #read(source: BlockSource): Promise<void> {
+  /** Reads on from the offset, until the end or until the source is given up. Returns the last one. */
+  async #read(first: BlockSource): Promise<BlockSource> {
+    let next = first
     for (let resumes = 0; ; resumes++) {
       const start = this.#offset
-      const error = await this.#attempt(source)
-      if (error === undefined || this.#offset === this.#length) return
+      const { source, error } = await this.#attempt(next)
+      next = source
+      if (error === undefined || this.#offset === this.#length) return source
       const broke = error.failure === 'unreachable' && this.#offset > start
       if (broke && !(error instanceof Stalled) && resumes < MAX_RESUMES) {
         this.#walk.resumed(source, this.#offset, error.message)
@@ -119,35 +122,49 @@ class BlockReading implements Disposable {
       this.#walk.failed(source, error.failure, this.#offset, error.message)
       // Waiting for it once more comes after trying the others.
       if (broke && error instanceof Stalled) this.#walk.tryLast(source)
-      return
+      return source
     }
   }
 
-  /** Returns why the source ended before its last byte. Throws what is not the source's fault. */
-  async #attempt(source: BlockSource): Promise<RemoteError | undefined> {
+  #attempt(source: BlockSource): Promise<Outcome> {
+    const { hedging, onHedge } = this.#query
+    const begin: Begin = (each, onBytes) => this.#begin(each, onBytes)
+    return race({ walk: this.#walk, begin, offset: this.#offset, hedging, onHedge }, source)
+  }
+
+  #begin(source: BlockSource, onBytes: () => void): Attempt {
     const { idleLimit, signal } = this.#query
-    let abandoned = false
+    let stop = (_reason: unknown) => {}
+    const work = withIdleLimit(idleLimit, signal, (own, clock) => {
+      stop = clock.end
+      let hasBegun = false
+      const take = (chunk: Uint8Array) => {
+        // A read that did not heed its signal must not get in between.
+        if (own.aborted) throw own.reason
+        onBytes()
+        hasBegun = true
+        const pause = this.#take(source, chunk)
+        if (pause === undefined) return clock.restart()
+        clock.stop()
+        return pause.then(clock.restart)
+      }
+      // Not before it is alone: of two, each would write over what the other one has brought.
+      const room = () => (hasBegun && !own.aborted ? this.#hasher!.room() : undefined)
+      return this.#ask(source, Object.assign(take, { room }), own)
+    })
+    return { ended: this.#endOf(work), stop: (reason) => stop(reason) }
+  }
+
+  /** Returns why the source ended before its last byte. Throws what is not the source's fault. */
+  async #endOf(work: Promise<void>): Promise<RemoteError | undefined> {
     try {
-      await withIdleLimit(idleLimit, signal, (own, clock) => {
-        const take = (chunk: Uint8Array) => {
-          // A read that did not heed its signal must not get in between.
-          if (abandoned) throw own.reason
-          const pause = this.#take(source, chunk)
-          if (pause === undefined) return clock.restart()
-          clock.stop()
-          return pause.then(clock.restart)
-        }
-        const room = () => (abandoned ? undefined : this.#hasher!.room())
-        return this.#ask(source, Object.assign(take, { room }), own)
-      })
+      await work
       if (this.#offset === this.#length) return undefined
       return new RemoteError('unreachable', `the data ended at byte ${this.#offset} of the block`)
     } catch (error) {
-      signal.throwIfAborted()
+      this.#query.signal.throwIfAborted()
       await this.#writing
       return asRemoteError(error)
-    } finally {
-      abandoned = true
     }
   }
 

@@ -20,7 +20,12 @@ async function settings(
 ) {
   await writeFile(config, cluster === '' ? '' : `Clusters: {xyzzy: {${cluster}}}`)
   const writing = { 'trash-lifetime': '14d', 'write-buffers': 8 }
-  const reading = { 'idle-timeout': 30, head: 'if-match', 'read-ahead': '64M' }
+  const reading = {
+    'idle-timeout': 30,
+    head: 'if-match',
+    'read-ahead': '64M',
+    'hedge-after': 'auto',
+  }
   const defaults = { 'insecure-unsigned': false, ...reading, ...writing }
   return serveSettings({ config, volume, ...defaults, ...flags }, env)
 }
