@@ -9,16 +9,18 @@ import type { BlockSource } from './volume.ts'
 export type HedgeAfter = 'auto' | number
 
 /** First bytes of a store that are remembered. */
-const REMEMBERED = 256
-/** With fewer of them nothing is known of the slow ones. */
-const ENOUGH = 32
-/** The learnt time is looked up anew after so many. */
-const RENEWED_EACH = 16
+const REMEMBERED = 128
+/** The learnt time is looked up anew after so many; before there are so many, nothing is known. */
+const RENEWED_EACH = 4
+/** Milliseconds after which to ask another place of a store that nothing is known of. */
+const UNKNOWN = 1000
 const PERCENTILE = 0.95
 /** Above the percentile by this much: what is as slow as it now and then is is no reason to ask twice. */
 const MARGIN = 1.25
+/** Or so many medians, if that is less: a few first bytes that were very slow (the first ones are) do not count. */
+const MEDIANS = 4
 /** Milliseconds: what a busy thread or a timer takes to notice is not the store's. */
-const LEAST = 5
+const LEAST = 4
 /** Requests in vain at a stretch, at most. */
 const MOST_IN_VAIN = 16
 /** What the first byte of any request earns: of ten requests, one may be followed by another in vain. */
@@ -35,9 +37,9 @@ export class Hedging {
     this.#after = after
   }
 
-  /** Returns the milliseconds after which to ask another place, or undefined where that is unknown. */
-  delay({ store }: BlockSource): number | undefined {
-    return this.#after === 'auto' ? this.#stores.get(store)?.limit : this.#after
+  /** Returns the milliseconds without a first byte after which to ask another place. */
+  delay({ store }: BlockSource): number {
+    return this.#after === 'auto' ? (this.#stores.get(store)?.limit ?? UNKNOWN) : this.#after
   }
 
   /** Notes that a first byte took so many milliseconds. */
@@ -72,13 +74,14 @@ export class Hedging {
 class FirstBytes {
   readonly #times: number[] = []
   #next = 0
-  /** Milliseconds that few of them took; undefined while there were not enough. */
-  limit: number | undefined
+  /** Milliseconds that few of them took. */
+  limit = UNKNOWN
 
   add(milliseconds: number): void {
     this.#times[this.#next++ % REMEMBERED] = milliseconds
-    if (this.#next < ENOUGH || this.#next % RENEWED_EACH > 0) return
+    if (this.#next % RENEWED_EACH > 0) return
     const sorted = this.#times.toSorted((a, b) => a - b)
-    this.limit = Math.max(LEAST, MARGIN * sorted[Math.floor(sorted.length * PERCENTILE)]!)
+    const at = (part: number): number => sorted[Math.floor(sorted.length * part)]!
+    this.limit = Math.max(LEAST, Math.min(MARGIN * at(PERCENTILE), MEDIANS * at(0.5)))
   }
 }

@@ -51,15 +51,32 @@ class Outrun extends Error {}
 
 class Runner {
   readonly source: BlockSource
-  readonly begun = performance.now()
-  attempt: Attempt | undefined
+  readonly #begun = performance.now()
+  readonly #attempt: Attempt
+  /** Resolves when it has ended, however. */
+  readonly over: Promise<undefined>
+  isOver = false
 
-  constructor(source: BlockSource) {
+  constructor(source: BlockSource, begin: (runner: Runner) => Attempt) {
     this.source = source
+    this.#attempt = begin(this)
+    const onEnd = (): undefined => {
+      this.isOver = true
+    }
+    this.over = this.#attempt.ended.then(onEnd, onEnd)
+  }
+
+  /** Milliseconds since it began. */
+  get age(): number {
+    return performance.now() - this.#begun
   }
 
   async outcome(): Promise<Outcome> {
-    return { source: this.source, error: await this.attempt!.ended }
+    return { source: this.source, error: await this.#attempt.ended }
+  }
+
+  stop(): void {
+    this.#attempt.stop(new Outrun('another place was faster'))
   }
 }
 
@@ -67,86 +84,87 @@ class Race {
   readonly #parts: RaceParts
   /** The one whose first byte came first. */
   #leader: Runner | undefined
-  /** Both of these are under way. */
-  #contest: { first: Runner; second: Runner } | undefined
-  /** Resolves when the first one has brought a byte, or has ended. */
-  readonly #heard = Promise.withResolvers<undefined>()
-  #isHeard = false
+  readonly #led = Promise.withResolvers<undefined>()
+  #elder: Runner | undefined
+  /** Asked beside the elder one; undefined while that is alone. */
+  #rival: BlockSource | undefined
+  #younger: Runner | undefined
 
   constructor(parts: RaceParts) {
     this.#parts = parts
   }
 
   async run(source: BlockSource): Promise<Outcome> {
-    const first = new Runner(source)
-    this.#start(first)
-    const rival = await this.#rivalOf(source)
-    if (rival === undefined) return first.outcome()
-    const second = new Runner(rival)
-    this.#contest = { first, second }
-    this.#start(second)
-    const ended = await Promise.race([first, second].map((each) => each.outcome().then(() => each)))
-    if (this.#leader === undefined) await this.#failed(ended)
-    return (this.#leader ?? (ended === first ? second : first)).outcome()
+    let runner = this.#start(source)
+    for (let isFirst = true; ; isFirst = false) {
+      const rival = await this.#rivalOf(runner, isFirst)
+      if (rival === undefined) return runner.outcome()
+      this.#elder = runner
+      this.#rival = rival
+      const younger = this.#start(rival)
+      this.#younger = younger
+      await Promise.race([runner.over, younger.over, this.#led.promise])
+      this.#rival = undefined
+      if (this.#leader !== undefined) return this.#leader.outcome()
+      // Before any byte, one that fails leaves it all to the other.
+      const [failed, left] = runner.isOver ? [runner, younger] : [younger, runner]
+      await this.#failed(failed)
+      runner = left
+    }
   }
 
-  #start(runner: Runner): void {
-    runner.attempt = this.#parts.begin(runner.source, () => {
-      if (this.#leader === undefined) this.#lead(runner)
-      else if (this.#leader !== runner) throw new Outrun('another place was faster')
-    })
-    const onEnd = () => this.#hear()
-    runner.attempt.ended.then(onEnd, onEnd)
-  }
-
-  #hear(): void {
-    this.#isHeard = true
-    this.#heard.resolve(undefined)
+  #start(source: BlockSource): Runner {
+    return new Runner(source, (runner) =>
+      this.#parts.begin(source, () => {
+        if (this.#leader === undefined) this.#lead(runner)
+        else if (this.#leader !== runner) throw new Outrun('another place was faster')
+      }),
+    )
   }
 
   /** Waits until it is time for another place, and returns which; undefined if there is no need. */
-  async #rivalOf(source: BlockSource): Promise<BlockSource | undefined> {
+  async #rivalOf(runner: Runner, isFirst: boolean): Promise<BlockSource | undefined> {
     const { hedging, walk } = this.#parts
-    const delay = hedging?.delay(source)
-    if (hedging === undefined || delay === undefined) return undefined
-    if (!(await this.#isLate(delay))) return undefined
-    const place = await Promise.race([walk.peek(), this.#heard.promise])
-    const isThere = place !== undefined || source.inParts === true
-    if (this.#isHeard || !isThere || !hedging.begin()) return undefined
-    return place === undefined ? source : walk.take(place)
-  }
-
-  async #isLate(delay: number): Promise<boolean> {
-    const { promise, resolve } = Promise.withResolvers<true>()
-    const timer = setTimeout(() => resolve(true), delay)
-    const isLate = await Promise.race([promise, this.#heard.promise])
-    clearTimeout(timer)
-    return isLate === true
+    if (hedging === undefined) return undefined
+    const isSettled = () => runner.isOver || this.#leader !== undefined
+    const settled = Promise.race([runner.over, this.#led.promise])
+    if (isFirst) await atMost(hedging.delay(runner.source), settled)
+    if (isSettled()) return undefined
+    const place = await Promise.race([walk.peek(), settled])
+    // The same place twice, and no more.
+    const isThere = place !== undefined || (isFirst && runner.source.inParts === true)
+    if (isSettled() || !isThere || !hedging.begin()) return undefined
+    return place === undefined ? runner.source : walk.take(place)
   }
 
   /** The first byte is there: whoever else is under way is ended, before it could bring another one. */
   #lead(leader: Runner): void {
     const { hedging, walk, onHedge } = this.#parts
     this.#leader = leader
-    this.#hear()
-    hedging?.answered(leader.source, performance.now() - leader.begun)
-    if (this.#contest === undefined) return
-    const { first, second } = this.#contest
-    const won = leader === second
-    ;(won ? first : second).attempt?.stop(new Outrun('another place was faster'))
+    this.#led.resolve(undefined)
+    hedging?.answered(leader.source, leader.age)
+    const [elder, rival] = [this.#elder, this.#rival]
+    if (elder === undefined || rival === undefined) return
+    const won = leader !== elder
+    if (won) elder.stop()
+    else this.#younger?.stop()
     if (won) hedging?.won()
-    if (first.source !== second.source) {
-      if (won) walk.outrun(first.source)
-      else walk.tryNext(second.source)
-    }
-    onHedge?.({ source: String(first.source), rival: String(second.source), won })
+    if (elder.source !== rival && won) walk.outrun(elder.source)
+    if (elder.source !== rival && !won) walk.tryNext(rival)
+    onHedge?.({ source: String(elder.source), rival: String(rival), won })
   }
 
-  /** One of two has failed before any byte came: the other one is alone. */
   async #failed(runner: Runner): Promise<void> {
-    this.#contest = undefined
     const { source, error } = await runner.outcome()
     const { walk, offset } = this.#parts
     if (error !== undefined) walk.failed(source, error.failure, offset, error.message)
   }
+}
+
+/** Waits for the promise, but no longer than so many milliseconds. */
+async function atMost(milliseconds: number, promise: Promise<unknown>): Promise<void> {
+  const { promise: late, resolve } = Promise.withResolvers<void>()
+  const timer = setTimeout(resolve, milliseconds)
+  await Promise.race([promise, late])
+  clearTimeout(timer)
 }
