@@ -9,6 +9,9 @@ import { type BlockHasher, type HashEngine, nodeEngine } from './md5.ts'
  */
 const PATIENCE_MS = 2
 
+/** A stream that others have waited for so often in vain is not waited for until it moves again. */
+const STILL_AFTER = 4
+
 /**
  * An engine whose hashers only gather bytes; in turns, of which there is at most one between two
  * polls of the event loop, it hashes what eight of them have. It reserves 1 MiB for each of
@@ -64,6 +67,8 @@ export class LaneEngine implements HashEngine, Scheduler {
   /** Hashes what those have who are full or at their end, however few. */
   #lateTurn(): void {
     this.#patience = undefined
+    // A stream that stands still, as that of a slow client does, is not waited for time and again.
+    for (const hasher of this.#hashers) hasher.missed = hasher.isFed ? 0 : hasher.missed + 1
     while (this.#someWait()) this.#run()
     this.#settle()
   }
@@ -71,14 +76,19 @@ export class LaneEngine implements HashEngine, Scheduler {
   #settle(): void {
     for (const hasher of this.#hashers) hasher.settle()
     if (this.#patience !== undefined || !this.#someWait()) return
+    for (const hasher of this.#hashers) hasher.isFed = hasher.full || hasher.ending
     this.#patience = setTimeout(() => this.#lateTurn(), PATIENCE_MS)
   }
 
   /** All lanes would be used, or as many as there can be. */
   #wouldFill(): boolean {
     let ready = 0
-    for (const hasher of this.#hashers) if (hasher.ripe || hasher.ending) ready += 1
-    return ready > 0 && ready >= Math.min(LANES, this.#hashers.size)
+    let expected = 0
+    for (const hasher of this.#hashers) {
+      if (hasher.ripe || hasher.ending) ready += 1
+      else if (hasher.missed < STILL_AFTER) expected += 1
+    }
+    return ready > 0 && (ready >= LANES || expected === 0)
   }
 
   #someWait(): boolean {
