@@ -4,16 +4,10 @@
  * lanes are not as much faster than the others as they have to be. Nothing else should be running:
  * what another thread of the same core uses, the lanes lack.
  */
-import { execFileSync } from 'node:child_process'
 import { createHash, randomBytes } from 'node:crypto'
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { setImmediate } from 'node:timers/promises'
-import { fileURLToPath } from 'node:url'
 import {
   BLOCK_BYTES,
-  type Exports,
   instantiate,
   type KernelExports,
   loadKernel,
@@ -21,10 +15,6 @@ import {
 } from '../src/hash/kernel.ts'
 import { LaneEngine } from '../src/hash/lanes.ts'
 import { type HashEngine, nodeEngine } from '../src/hash/md5.ts'
-
-interface FourLanes extends Exports {
-  md5x4(blocks: number): void
-}
 
 /** One way to hash. */
 interface Contender {
@@ -48,10 +38,9 @@ const data = randomBytes(PIECE_BYTES)
 const kernel = loadKernel()
 if (kernel === undefined) throw new Error('this machine has no SIMD for WebAssembly')
 
-const module = instantiate<KernelExports>(readModule())
-const moduleOfFour = instantiate<FourLanes>(buildFour())
+const module = instantiate(readModule())
 const eight = lanesContender('8 lanes', 8, module, module.md5x8)
-const four = lanesContender('4 lanes', 4, moduleOfFour, moduleOfFour.md5x4)
+const four = lanesContender('4 lanes', 4, module, module.md5x4)
 const alone = lanesContender('1 stream', 1, module, (blocks) => {
   const [state, address] = new Uint32Array(module.memory.buffer, module.lanes())
   module.md5x1(state!, address!, blocks)
@@ -90,7 +79,7 @@ function contender(name: string, bytes: number, run: Contender['run']): Contende
 function lanesContender(
   name: string,
   count: number,
-  module: Exports,
+  module: KernelExports,
   run: (blocks: number) => void,
 ): Contender {
   const stream = BLOCK_BYTES + PIECE_BYTES
@@ -147,28 +136,4 @@ async function measure(contender: Contender): Promise<void> {
 /** The cost of the round that was least disturbed: others can only add to it. */
 function best({ costs }: Contender): number {
   return Math.min(...costs)
-}
-
-/** Compiles the kernel with four lanes as the package's own is compiled. */
-function buildFour(): Buffer {
-  const root = fileURLToPath(new URL('..', import.meta.url))
-  const directory = mkdtempSync(join(tmpdir(), 'keepgw-lanes-'))
-  try {
-    const file = join(directory, 'md5x4.wasm')
-    execFileSync(
-      process.execPath,
-      [
-        'node_modules/assemblyscript/bin/asc.js',
-        'bench/wasm/md5x4.ts',
-        '--config',
-        'src/hash/wasm/asconfig.json',
-        '--outFile',
-        file,
-      ],
-      { cwd: root },
-    )
-    return readFileSync(file)
-  } finally {
-    rmSync(directory, { recursive: true })
-  }
 }

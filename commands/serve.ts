@@ -173,6 +173,20 @@ a second signal.`
       min: 1,
       max: 86_400,
     }),
+    'read-ahead': Flags.string({
+      description:
+        'memory for reading large blocks of a bucket by several requests at once, where one is slow; all blocks together: 64M, 1G; 0: one request a block',
+      helpValue: 'SIZE',
+      default: '64M',
+      env: 'KEEPGW_READ_AHEAD',
+    }),
+    'hedge-after': Flags.string({
+      description:
+        'milliseconds without a first byte after which another place is asked, too, or the same by another request; auto: after what few first bytes took lately; 0 or off: never',
+      helpValue: 'MS',
+      default: 'auto',
+      env: 'KEEPGW_HEDGE_AFTER',
+    }),
     'log-level': Flags.string({
       description: 'debug, info, warn or error; also SystemLogs.LogLevel; info by default',
       helpValue: 'LEVEL',

@@ -9,18 +9,15 @@ declare const WebAssembly: {
   Instance: new (module: object) => { exports: unknown }
 }
 
-/** What the module exports, and bench/wasm's does. Addresses are in bytes. */
-export interface Exports {
+/** What src/hash/wasm/md5.ts exports. Addresses are in bytes. */
+export interface KernelExports {
   memory: { buffer: ArrayBuffer; grow(pages: number): number }
   /** Returns the address of the lanes' pairs of addresses: of a state, and of its next bytes. */
   lanes(): number
   /** Returns the address from which on the memory is free. */
   heap(): number
-}
-
-/** What src/hash/wasm/md5.ts exports. */
-export interface KernelExports extends Exports {
   md5x8(blocks: number): void
+  md5x4(blocks: number): void
   md5x1(state: number, data: number, blocks: number): void
 }
 
@@ -30,8 +27,11 @@ export const LANES = 8
 /** Bytes of one step of MD5. */
 export const BLOCK_BYTES = 64
 
-/** Two streams in eight lanes take less time than one after the other (bench/lanes.ts). */
+/** Two streams in four lanes take less time than one after the other (bench/lanes.ts). */
 const SIMD_FROM = 2
+
+/** Up to so many streams take less time in four lanes than in eight. */
+const HALF = 4
 
 const PAGE_BYTES = 65_536
 const STATE_BYTES = 16
@@ -48,7 +48,7 @@ export interface Lane {
 /** MD5's compression, and the memory that it works in. For one thread. */
 export class Kernel {
   readonly #exports: KernelExports
-  /** Where md5x8 finds its lanes, counted in words. */
+  /** Where md5x8 and md5x4 find their lanes, counted in words. */
   readonly #lanes: number
   /** A state for the lanes that have no stream. */
   readonly #idle: number
@@ -101,13 +101,15 @@ export class Kernel {
       for (const { state, data } of lanes) this.#exports.md5x1(state, data, blocks)
       return
     }
+    const used = lanes.length > HALF ? LANES : HALF
     let word = this.#lanes
-    for (let i = 0; i < LANES; i++) {
+    for (let i = 0; i < used; i++) {
       const lane = lanes[i]
       this.#words[word++] = lane?.state ?? this.#idle
       this.#words[word++] = lane?.data ?? lanes[0]!.data
     }
-    this.#exports.md5x8(blocks)
+    if (used === HALF) this.#exports.md5x4(blocks)
+    else this.#exports.md5x8(blocks)
   }
 
   #look(): void {
@@ -132,8 +134,8 @@ export function loadKernel(): Kernel | undefined {
 }
 
 /** Returns the exports of a compiled module. Throws RangeError where there is no address space. */
-export function instantiate<T extends Exports>(wasm: Uint8Array): T {
-  return new WebAssembly.Instance(new WebAssembly.Module(wasm)).exports as T
+export function instantiate(wasm: Uint8Array): KernelExports {
+  return new WebAssembly.Instance(new WebAssembly.Module(wasm)).exports as KernelExports
 }
 
 /** Returns the compiled module of the kernel. Throws KeepgwError where it was not built. */

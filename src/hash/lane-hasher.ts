@@ -46,6 +46,10 @@ export class LaneHasher implements BlockHasher {
   /** All bytes there were. */
   #length = 0
   #open = true
+  /** It has got something, or could not take any more, since others began to wait. */
+  isFed = true
+  /** How often in a row others have waited, and it got nothing. */
+  missed = 0
   #pause: PromiseWithResolvers<void> | undefined
   #digest: PromiseWithResolvers<Buffer> | undefined
 
@@ -58,6 +62,8 @@ export class LaneHasher implements BlockHasher {
 
   update(chunk: Uint8Array): void | Promise<void> {
     this.#mustBeOpen()
+    this.isFed = true
+    this.missed = 0
     this.#length += chunk.length
     this.#append(chunk)
     if (this.ripe) this.#scheduler.schedule()

@@ -10,6 +10,9 @@ import { type BlockHasher, type HashEngine, nodeEngine } from './md5.ts'
  */
 const PATIENCE_MS = { least: 2, most: 8 }
 
+/** A stream that others have waited for so often in vain is not waited for until it moves again. */
+const STILL_AFTER = 4
+
 /**
  * An engine whose hashers only gather bytes; in turns, of which there is at most one between two
  * polls of the event loop, it hashes what eight of them have. It reserves 1 MiB for each of
@@ -70,6 +73,8 @@ export class LaneEngine implements HashEngine, Scheduler {
   /** Hashes what those have who are full or at their end, however few. */
   #lateTurn(): void {
     this.#stopWaiting(this.#patience / 2)
+    // A stream that stands still, as that of a slow client does, is not waited for time and again.
+    for (const hasher of this.#hashers) hasher.missed = hasher.isFed ? 0 : hasher.missed + 1
     while (this.#someWait()) this.#run()
     this.#settle()
   }
@@ -83,14 +88,19 @@ export class LaneEngine implements HashEngine, Scheduler {
   #settle(): void {
     for (const hasher of this.#hashers) hasher.settle()
     if (this.#waiting !== undefined || !this.#someWait()) return
+    for (const hasher of this.#hashers) hasher.isFed = hasher.full || hasher.ending
     this.#waiting = setTimeout(() => this.#lateTurn(), this.#patience)
   }
 
   /** All lanes would be used, or as many as there can be. */
   #wouldFill(): boolean {
     let ready = 0
-    for (const hasher of this.#hashers) if (hasher.ripe || hasher.ending) ready += 1
-    return ready > 0 && ready >= Math.min(LANES, this.#hashers.size)
+    let expected = 0
+    for (const hasher of this.#hashers) {
+      if (hasher.ripe || hasher.ending) ready += 1
+      else if (hasher.missed < STILL_AFTER) expected += 1
+    }
+    return ready > 0 && (ready >= LANES || expected === 0)
   }
 
   #someWait(): boolean {

@@ -7,7 +7,7 @@ import type { BlockQuery } from '../volume/source-walk.ts'
 import { authorizeRead } from './access.ts'
 import { Refused } from './errors.ts'
 import { type Context, write } from './request.ts'
-import { logFailover } from './request-log.ts'
+import { logFailover, logHedge } from './request-log.ts'
 import type { Service } from './service.ts'
 
 /** Milliseconds that a refused body is read and thrown away, so that its sender sees the answer. */
@@ -93,7 +93,7 @@ function readable(service: Service, ctx: Context, name: string): Locator {
 }
 
 function blockQuery(service: Service, ctx: Context, name: string): BlockQuery {
-  const { volumes, failures, idleLimit, log, counters } = service
+  const { volumes, failures, engine, readAhead, hedging, idleLimit, log, counters } = service
   const { hash, size } = readable(service, ctx, name)
   const { id, signal, token } = ctx.state
   return {
@@ -103,7 +103,14 @@ function blockQuery(service: Service, ctx: Context, name: string): BlockQuery {
     reader: { locator: name, token },
     signal,
     failures,
+    engine,
+    readAhead,
+    hedging,
     idleLimit,
+    onHedge(hedge) {
+      counters.hedges[hedge.won ? 'won' : 'lost'] += 1
+      logHedge(log, id, hash, hedge)
+    },
     onFailover(event) {
       if (!event.resumed) counters.failovers[event.cause] += 1
       logFailover(log, id, hash, event)

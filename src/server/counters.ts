@@ -47,6 +47,9 @@ export class Counters {
     corrupt: 0,
   }
 
+  /** Requests beside others that were slow, by whether they were faster in the end. */
+  readonly hedges = { won: 0, lost: 0 }
+
   /** By the volumes' device ids. */
   readonly volumes = new Map<string, VolumeCounts>()
 

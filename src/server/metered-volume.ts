@@ -1,5 +1,5 @@
 /** Counts what is asked of a volume, and what comes of it, for the metrics. */
-import type { Sink } from '../remote/remote.ts'
+import { type Sink, sinkInto } from '../remote/remote.ts'
 import type { BlockSource, IndexedBlock, Volume } from '../volume/volume.ts'
 import type { VolumeCounts } from './counters.ts'
 
@@ -76,6 +76,14 @@ class MeteredSource implements BlockSource {
     return this.#source.trusted === true
   }
 
+  get store(): string {
+    return this.#source.store
+  }
+
+  get inParts(): boolean {
+    return this.#source.inParts === true
+  }
+
   proven(): void {
     this.#source.proven?.()
   }
@@ -84,14 +92,14 @@ class MeteredSource implements BlockSource {
     return String(this.#source)
   }
 
-  async read(from: number, sink: Sink, signal: AbortSignal): Promise<void> {
+  async read(from: number, sink: Sink, signal: AbortSignal, to?: number): Promise<void> {
     this.#counts.operations.get += 1
-    const counting: Sink = (chunk) => {
+    const counting = sinkInto(sink, (chunk) => {
       this.#counts.bytesIn += chunk.length
       return sink(chunk)
-    }
+    })
     try {
-      await this.#source.read(from, counting, signal)
+      await this.#source.read(from, counting, signal, to)
     } catch (error) {
       throw this.#counts.failed(error)
     }

@@ -80,6 +80,12 @@ export class Metrics {
       ['cause'],
       () => samples('cause', counters.failovers),
     )
+    this.#count(
+      'keepgw_hedges_total',
+      'Places asked beside one that was slow, by outcome',
+      ['outcome'],
+      () => samples('outcome', counters.hedges),
+    )
     this.#count('keepgw_errors_total', 'Answers that are none, by kind', ['kind'], () =>
       samples('kind', counters.errors),
     )

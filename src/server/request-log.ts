@@ -4,6 +4,7 @@ import type { Middleware } from 'koa'
 import { type DestinationStream, type Logger, pino, stdTimeFunctions } from 'pino'
 import { messageOf } from '../errors.ts'
 import { tokenName, withoutToken } from '../keep/token.ts'
+import type { Hedge } from '../volume/race.ts'
 import type { Failover } from '../volume/source-walk.ts'
 import { beginRequest, type Context, type RequestState } from './request.ts'
 import type { Service } from './service.ts'
@@ -70,6 +71,11 @@ export function logFailover(log: Logger, id: string, hash: string, event: Failov
   const fields = { RequestID: id, hash, ...rest, reason: message }
   if (event.cause === 'corrupt') log.error(fields, 'stored data does not match its checksum')
   else log.warn(fields, event.resumed ? 'reading on at the same place' : 'failover')
+}
+
+/** Logs that a place was asked beside one that was slow. It is everyday business. */
+export function logHedge(log: Logger, id: string, hash: string, hedge: Hedge): void {
+  log.debug({ RequestID: id, hash, ...hedge }, 'asked another place, too')
 }
 
 function requestFields(ctx: Context): Record<string, unknown> {

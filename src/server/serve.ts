@@ -3,9 +3,12 @@ import { createServer, type Server } from 'node:http'
 import { createServer as createTlsServer } from 'node:https'
 import type { AddressInfo, Socket } from 'node:net'
 import type { Logger } from 'pino'
+import { openEngine } from '../hash/engine.ts'
 import type { SigningKey } from '../keep/signature.ts'
 import type { BlockCache } from '../volume/cache/cache.ts'
 import { FailureMemory } from '../volume/failure-memory.ts'
+import { type HedgeAfter, Hedging } from '../volume/hedging.ts'
+import { ReadAhead } from '../volume/read-ahead.ts'
 import { createApp } from './app.ts'
 import { Counters } from './counters.ts'
 import { Limit } from './limit.ts'
@@ -41,6 +44,10 @@ export interface ServeOptions {
   snapshot?: (() => Promise<Snapshot>) | undefined
   /** Milliseconds a place may be silent before the next one is tried; 30,000 unless told. */
   idleLimit?: number
+  /** Bytes of memory for what is read ahead, all blocks together; 0, the default, is one request a block. */
+  readAhead?: number
+  /** When a place that is slow to its first byte is raced by another one; 0, the default, is never. */
+  hedgeAfter?: HedgeAfter
 }
 
 export interface TlsFiles {
@@ -59,6 +66,9 @@ export interface RunningServer {
 
 /** Memory for 512 MiB of blocks; and Arvados' own BlobTrashLifetime. */
 const WRITING: WriteOptions = { buffers: 8, trash: true, trashLifetime: 1_209_600 }
+
+/** Blocks that are hashed together; each has 1 MiB. What is read beside them is hashed by itself. */
+const HASHED_AT_ONCE = 32
 
 /** Returns the server once it listens. The volumes stay the caller's. Throws KeepgwError. */
 export async function startServer(options: ServeOptions): Promise<RunningServer> {
@@ -93,10 +103,14 @@ function makeService(options: ServeOptions): Service {
   }
   const metrics = new Metrics(counters, limits, cache)
   const failures = new FailureMemory()
+  const engine = openEngine(HASHED_AT_ONCE)
+  const readAhead = new ReadAhead({ bytes: options.readAhead ?? 0 })
+  const { hedgeAfter = 0 } = options
+  const hedging = hedgeAfter === 0 ? undefined : new Hedging(hedgeAfter)
   const volumes = mounts.map(
     ({ volume }) => new MeteredVolume(volume, counters.ofVolume(volume.deviceId)),
   )
-  const shared = { log, counters, limits, metrics, failures, idleLimit }
+  const shared = { log, counters, limits, metrics, failures, engine, readAhead, hedging, idleLimit }
   // Not by the metered ones: those only read.
   const writable = mounts.map(({ volume }) => volume)
   const writes = Writes.of({

@@ -1,8 +1,11 @@
 /** What all requests of one server share. */
 import type { Logger } from 'pino'
+import type { HashEngine } from '../hash/md5.ts'
 import type { SigningKey } from '../keep/signature.ts'
 import type { BlockCache } from '../volume/cache/cache.ts'
 import type { FailureMemory } from '../volume/failure-memory.ts'
+import type { Hedging } from '../volume/hedging.ts'
+import type { ReadAhead } from '../volume/read-ahead.ts'
 import type { Volume } from '../volume/volume.ts'
 import type { Counters } from './counters.ts'
 import type { Limit } from './limit.ts'
@@ -43,6 +46,12 @@ export interface Service {
   snapshot(): Promise<Snapshot>
   /** Places that failed lately. */
   failures: FailureMemory
+  /** Hashes the blocks that are read. */
+  engine: HashEngine
+  /** Memory for what is read ahead. */
+  readAhead: ReadAhead
+  /** When slow places are raced; undefined: never. */
+  hedging: Hedging | undefined
   /** Milliseconds a place may be silent. */
   idleLimit: number
 }

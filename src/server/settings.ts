@@ -11,7 +11,8 @@ import { addressOf, serviceUuid } from '../cluster/register.ts'
 import { signingKeyOf } from '../cluster/signing.ts'
 import { messageOf, UsageError } from '../errors.ts'
 import type { SigningKey } from '../keep/signature.ts'
-import { parseSeconds } from '../units.ts'
+import { parseBytes, parseSeconds } from '../units.ts'
+import type { HedgeAfter } from '../volume/hedging.ts'
 import { splitDirectories } from '../volume/spec.ts'
 import { type CacheFlags, type CacheSettings, cacheSettings } from './cache-settings.ts'
 import { formatListen, isLoopbackOnly, type ListenAddress, parseListen } from './listen.ts'
@@ -42,6 +43,8 @@ export interface ServeFlags extends CacheFlags {
   'write-buffers': number
   'idle-timeout': number
   workers: number
+  'read-ahead': string
+  'hedge-after': string
   head: string
 }
 
@@ -68,6 +71,10 @@ export interface ServeSettings {
   workers: number
   /** Milliseconds. */
   idleLimit: number
+  /** Bytes; 0 is one request a block. */
+  readAhead: number
+  /** 0 is never. */
+  hedgeAfter: HedgeAfter
   log: { level: LogLevel; format: LogFormat }
 }
 
@@ -125,11 +132,22 @@ export async function serveSettings(
     workers: workerSettings(flags.workers, names),
     cache: cacheSettings(flags, names, signing),
     idleLimit: flags['idle-timeout'] * 1000,
+    readAhead: parseBytes(flags['read-ahead']),
+    hedgeAfter: hedgeAfterOf(flags['hedge-after']),
     log: {
       level: (flags['log-level'] as LogLevel | undefined) ?? cluster?.logLevel ?? 'info',
       format: (flags['log-format'] as LogFormat | undefined) ?? cluster?.logFormat ?? 'json',
     },
   }
+}
+
+function hedgeAfterOf(text: string): HedgeAfter {
+  if (text === 'auto') return text
+  if (text === 'off') return 0
+  if (/^\d{1,6}$/.test(text)) return Number(text)
+  throw new UsageError(`--hedge-after ${text} is no number of milliseconds`, {
+    hint: 'Write for example 200, auto or off',
+  })
 }
 
 /** Returns the URL that the server's own clients use: `http://HOST:PORT`. */

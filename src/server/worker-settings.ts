@@ -19,8 +19,13 @@ export function workerSettings(workers: number, volumes: readonly string[]): num
 export function shareOf(settings: ServerSettings, workers: number): ServerSettings {
   // 0 is no limit.
   const share = (max: number) => (max === 0 ? 0 : Math.max(1, Math.floor(max / workers)))
-  const { maxRequests, maxBlocks } = settings
-  return { ...settings, maxRequests: share(maxRequests), maxBlocks: share(maxBlocks) }
+  const { maxRequests, maxBlocks, readAhead } = settings
+  return {
+    ...settings,
+    maxRequests: share(maxRequests),
+    maxBlocks: share(maxBlocks),
+    readAhead: share(readAhead),
+  }
 }
 
 function isForMany(volume: string): boolean {

@@ -7,6 +7,8 @@ export interface IdleClock {
   restart(): void
   /** The wait is not the work's fault (a slow client): nothing counts until restart(). */
   stop(): void
+  /** Ends the work at once, and has withIdleLimit throw the reason. */
+  end(reason: unknown): void
 }
 
 /** What withIdleLimit throws for work that stood still. */
@@ -42,6 +44,7 @@ export async function withIdleLimit<T>(
     stop() {
       stopped = true
     },
+    end,
   }
   signal.addEventListener('abort', onAbort, { once: true })
   try {

@@ -44,6 +44,11 @@ export class MappedVolume implements Volume {
     this.#opened.push(parts.openRemote({ ifMatch: this.#ifMatch }))
   }
 
+  /** A store gives each connection a part of what it can; a disk has one arm for all. */
+  get inParts(): boolean {
+    return this.#parts.description.remote.kind === 's3'
+  }
+
   /** The store that reads go to. */
   get remote(): RemoteStore {
     return this.#opened.at(-1)!
@@ -132,9 +137,17 @@ class MappedSource implements BlockSource {
     return `${offset}:${length}:${showKey(key)} of ${this.#volume.remote}`
   }
 
-  async read(from: number, sink: Sink, signal: AbortSignal): Promise<void> {
-    const { offset, length, key, etag } = this.#place
-    const range = { key, offset: offset + from, length: length - from }
+  get store(): string {
+    return this.#volume.deviceId
+  }
+
+  get inParts(): boolean {
+    return this.#volume.inParts
+  }
+
+  async read(from: number, sink: Sink, signal: AbortSignal, to = this.length): Promise<void> {
+    const { offset, key, etag } = this.#place
+    const range = { key, offset: offset + from, length: to - from }
     const request = etag === undefined ? range : { ...range, etag }
     const { remote } = this.#volume
     try {

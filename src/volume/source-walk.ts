@@ -1,8 +1,12 @@
 /** The way through the sources of one block, over all volumes, and the account of what failed. */
 import { KeepgwError, messageOf } from '../errors.ts'
+import type { HashEngine } from '../hash/md5.ts'
 import { RemoteError, type RemoteFailure } from '../remote/remote.ts'
 import type { FailureMemory } from './failure-memory.ts'
+import type { Hedging } from './hedging.ts'
 import { withIdleLimit } from './idle-limit.ts'
+import type { Hedge } from './race.ts'
+import type { ReadAhead } from './read-ahead.ts'
 import type { BlockOrigin, BlockSource, Reader } from './volume.ts'
 
 /** A question for one block. */
@@ -17,8 +21,16 @@ export interface BlockQuery {
   signal: AbortSignal
   /** Which places failed lately; shared by all requests. */
   failures: FailureMemory
+  /** Hashes the blocks of all requests; without one, each is hashed by itself. */
+  engine?: HashEngine | undefined
+  /** Reads large blocks by several requests at once; without it, one request a block. */
+  readAhead?: ReadAhead | undefined
   /** Milliseconds a place may be silent before the next one is tried. */
   idleLimit: number
+  /** When a place that is slow is raced by another one; without it, never. */
+  hedging?: Hedging | undefined
+  /** Told of each race. */
+  onHedge?: ((hedge: Hedge) => void) | undefined
   /** Told of each failure that another place, or another try, makes good if it can. */
   onFailover?: (event: Failover) => void
 }
@@ -63,11 +75,15 @@ const LIMITS = { unreachable: 16, gone: 256, corrupt: 16 }
 /** One request's walk: next() after next(), telling failed() in between. Not for concurrent use. */
 export class SourceWalk {
   readonly #query: BlockQuery
-  readonly #sources: AsyncGenerator<BlockSource>
+  readonly #sources: AsyncGenerator<BlockSource, void>
   readonly #failed = { unreachable: 0, gone: 0, corrupt: 0 }
   /** Sources that failed lately, in this request or in another: tried after all others. */
   readonly #later: BlockSource[] = []
+  /** How many of those were tried. */
+  #latest = 0
   #again: BlockSource | undefined
+  /** The next place in the order, where that was looked at ahead of its turn. */
+  #peeked: Promise<IteratorResult<BlockSource, void>> | undefined
   #length: number | undefined
   #untried = false
 
@@ -81,11 +97,35 @@ export class SourceWalk {
     const again = this.#again
     this.#again = undefined
     if (again !== undefined) return again
-    const { value, done } = await this.#sources.next()
-    if (done) return undefined
-    if (!this.#isEnough()) return value
+    const peeked = this.#peeked
+    this.#peeked = undefined
+    const { value } = await (peeked ?? this.#sources.next())
+    // The list can grow while it is walked.
+    const source = value ?? this.#later[this.#latest++]
+    if (source === undefined || !this.#isEnough()) return source
     this.#untried = true
     return undefined
+  }
+
+  /**
+   * Returns what next() would, and leaves it there. next() may be called meanwhile.
+   */
+  async peek(): Promise<BlockSource | undefined> {
+    if (this.#isEnough()) return undefined
+    if (this.#again !== undefined) return this.#again
+    this.#peeked ??= this.#sources.next()
+    // Nobody may wait for it any more.
+    this.#peeked.catch(() => {})
+    // One that failed lately may do better than one that is silent.
+    return (await this.#peeked).value ?? this.#later[this.#latest]
+  }
+
+  /** Takes the place that peek() has just returned. */
+  take(place: BlockSource): BlockSource {
+    if (place === this.#again) this.#again = undefined
+    else if (place === this.#later[this.#latest]) this.#latest += 1
+    else this.#peeked = undefined
+    return place
   }
 
   /** Counts, remembers and reports a source that is given up. */
@@ -116,6 +156,14 @@ export class SourceWalk {
     if (!this.#later.includes(source)) this.#later.push(source)
   }
 
+  /** Remembers and puts behind all others a source that another one was faster than. */
+  outrun(source: BlockSource): void {
+    this.#query.failures.add(String(source))
+    // It has had its second turn: what it holds stays unknown.
+    if (this.#later.includes(source)) this.#untried = true
+    else this.#later.push(source)
+  }
+
   /** Returns the error that sums up a walk without success. */
   outcome(): BlockError {
     const { hash } = this.#query
@@ -130,16 +178,17 @@ export class SourceWalk {
 
   /** Ends the walk early. */
   async close(): Promise<void> {
-    await this.#sources.return(undefined)
+    const closed = this.#sources.return(undefined)
+    // A place that was looked for ahead may be long in coming.
+    if (this.#peeked === undefined) await closed
+    else closed.catch(() => {})
   }
 
-  async *#walk(): AsyncGenerator<BlockSource> {
+  async *#walk(): AsyncGenerator<BlockSource, void> {
     const { volumes, failures } = this.#query
     const bad = volumes.filter((volume) => failures.has(String(volume)))
     for (const volume of volumes) if (!bad.includes(volume)) yield* this.#walkVolume(volume)
     for (const volume of bad) yield* this.#walkVolume(volume)
-    // The list can grow while it is walked.
-    for (const source of this.#later) yield source
   }
 
   async *#walkVolume(volume: BlockOrigin): AsyncGenerator<BlockSource> {

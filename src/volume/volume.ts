@@ -13,14 +13,20 @@ export interface BlockSource {
   /** True where the block's hash was taken from an ETag, and no read has proven it since. */
   readonly trusted?: boolean
 
+  /** Names what serves it: how fast that was for one place says what to expect of the others. */
+  readonly store: string
+
+  /** True where several reads at once, of a part each, may bring the block sooner than one. */
+  readonly inParts?: boolean
+
   /** Where it is, for logs and messages; the same text for the same place at every request. */
   toString(): string
 
   /**
-   * Delivers the block's bytes from `from` to its end, or throws RemoteError (or the sink's error).
-   * The bytes are not proven: the caller checks the MD5.
+   * Delivers the block's bytes from `from` to its end, or up to `to` (of a source `inParts` only); or
+   * throws RemoteError (or the sink's error). The bytes are not proven: the caller checks the MD5.
    */
-  read(from: number, sink: Sink, signal: AbortSignal): Promise<void>
+  read(from: number, sink: Sink, signal: AbortSignal, to?: number): Promise<void>
 
   /**
    * Asks whether the place still holds what was hashed, without reading it: true if that is sure,

@@ -104,6 +104,26 @@ it('hashes streams that finish together side by side', { skip }, async (t) => {
   )
 })
 
+it('waits for a stream that stands still a few times, and then no more', { skip }, async (t) => {
+  const run = t.mock.method(kernel!, 'run')
+  const engine = new LaneEngine(kernel!, 8)
+  using still = engine.open()
+  void still.update(Buffer.alloc(1000))
+  using fast = engine.open()
+  for (let i = 0; i < 80; i++) await fast.update(Buffer.alloc(100_000))
+  for (let turn = 0; turn < 5; turn++) {
+    run.mock.resetCalls()
+    void fast.update(Buffer.alloc(262_144))
+    await setImmediate()
+    assert.notEqual(run.mock.callCount(), 0)
+  }
+  run.mock.resetCalls()
+  void still.update(Buffer.alloc(1000))
+  void fast.update(Buffer.alloc(262_144))
+  await setImmediate()
+  assert.equal(run.mock.callCount(), 0, 'it moves again, and is waited for')
+})
+
 it('lets what nobody waits for gather until all lanes have something to do', {
   skip,
 }, async (t) => {

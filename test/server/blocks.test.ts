@@ -140,6 +140,19 @@ describe('a block whose places fail on the way', () => {
     assert.ok((await h.get(path)).body.equals(data))
   })
 
+  test('is read from the next place where one is slow, which is counted and hardly logged', async (t) => {
+    const slow = stalling('slow', data, 0)
+    const volumes = holding(slow, makeSource('next', data))
+    const tokens = { management: 'the-management-token' }
+    const h = await Harness.start(t, { volumes, tokens, hedgeAfter: 1 })
+    assert.ok((await h.get(path)).body.equals(data))
+    const headers = { Authorization: `Bearer ${tokens.management}` }
+    const metrics = (await h.get('/metrics', headers)).body.toString()
+    assert.match(metrics, /^keepgw_hedges_total\{outcome="won"\} 1$/m)
+    assert.match(metrics, /^keepgw_failovers_total\{cause="unreachable"\} 0$/m)
+    assert.ok(h.logLines.every(({ level }) => level === 'info'))
+  })
+
   test('many readers at once all get the truth while places fail in turn', async (t) => {
     let request = 0
     const moody = (name: string, turn: number) =>

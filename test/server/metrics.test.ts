@@ -53,6 +53,7 @@ describe('/metrics', () => {
       'request_duration_seconds_count{code="200",method="head"} 1',
       'time_to_status_seconds_count{code="502",method="get"} 1',
       'keepgw_failovers_total{cause="corrupt"} 1',
+      'keepgw_hedges_total{outcome="won"} 0',
       'keepgw_blocks_total 1',
       'keepgw_max_concurrent_requests 0',
     ]) {

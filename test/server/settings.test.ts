@@ -20,7 +20,12 @@ async function settings(
 ) {
   await writeFile(config, cluster === '' ? '' : `Clusters: {xyzzy: {${cluster}}}`)
   const writing = { 'write-buffers': 8 }
-  const reading = { 'idle-timeout': 30, head: 'if-match' }
+  const reading = {
+    'idle-timeout': 30,
+    head: 'if-match',
+    'read-ahead': '64M',
+    'hedge-after': 'auto',
+  }
   const defaults = { workers: 1, 'insecure-unsigned': false, ...reading, ...writing }
   return serveSettings({ config, volume, ...defaults, ...flags }, env)
 }
@@ -101,6 +106,24 @@ describe('settings', () => {
     assert.ok((await settings('', { 'tls-certificate': cert, 'tls-key': key })).tls)
     await assert.rejects(settings('', { 'tls-certificate': cert }), /belong together/)
     await assert.rejects(settings('', { 'tls-certificate': cert, 'tls-key': '/no' }), UsageError)
+  })
+
+  test('say how much is read ahead, and when a slow place is raced', async () => {
+    const { readAhead, hedgeAfter } = await settings('')
+    assert.deepEqual([readAhead, hedgeAfter], [67_108_864, 'auto'])
+    for (const [text, value] of [
+      ['250', 250],
+      ['0', 0],
+      ['off', 0],
+      ['auto', 'auto'],
+    ] as const) {
+      assert.equal((await settings('', { 'hedge-after': text })).hedgeAfter, value)
+    }
+    for (const text of ['', 'soon', '-1', '1.5', '2s']) {
+      await assert.rejects(settings('', { 'hedge-after': text }), UsageError)
+    }
+    assert.equal((await settings('', { 'read-ahead': '0' })).readAhead, 0)
+    await assert.rejects(settings('', { 'read-ahead': 'much' }), UsageError)
   })
 
   test('take volumes of the driver keepgw that are this server’s', async () => {

@@ -40,6 +40,16 @@ export function describeEngine(name: string, engine: HashEngine, skip: string | 
       )
     })
 
+    it('hashes few streams side by side, however few', async () => {
+      for (let count = 1; count <= 9; count++) {
+        const messages = Array.from({ length: count }, (_, i) => bytes(400_000 + i, count + i))
+        assert.deepEqual(
+          await Promise.all(messages.map((message) => hash(engine, message, [100_000]))),
+          messages.map(md5),
+        )
+      }
+    })
+
     it('hashes 64 MiB of ten streams side by side', async () => {
       const message = bytes(64 * MIB, 1)
       const found = await Promise.all(

@@ -36,6 +36,17 @@ export async function deliver(data: Uint8Array, from: number, to: number, sink: 
   }
 }
 
+/** As deliver, into the sink's own memory where it offers any, as a socket does. */
+export async function deliverInto(data: Uint8Array, from: number, to: number, sink: Sink) {
+  for (let at = from; at < to; ) {
+    const room = sink.room?.() ?? Buffer.alloc(10_000)
+    const chunk = room.subarray(0, Math.min(room.length, to - at, 100_000))
+    chunk.set(data.subarray(at, at + chunk.length))
+    await sink(chunk)
+    at += chunk.length
+  }
+}
+
 export function failure(kind: RemoteFailure, delivered = 0): RemoteError {
   return new RemoteError(kind, `injected: ${kind}`, { delivered })
 }
@@ -47,23 +58,28 @@ export interface FakeSource extends BlockSource {
   readonly reads: number[]
 }
 
-type Read = (from: number, sink: Sink, signal: AbortSignal) => Promise<void>
+type Read = BlockSource['read']
 
 /** A good place, unless `overrides` say otherwise. */
 export function makeSource(
   name: string,
   data: Uint8Array,
-  overrides: Partial<Pick<BlockSource, 'unchanged' | 'length' | 'trusted'>> & { read?: Read } = {},
+  overrides: Partial<
+    Pick<BlockSource, 'unchanged' | 'length' | 'trusted' | 'store' | 'inParts'>
+  > & { read?: Read } = {},
 ): FakeSource {
   const reads: number[] = []
-  const read: Read = overrides.read ?? ((from, sink) => deliver(data, from, data.length, sink))
+  const read: Read =
+    overrides.read ?? ((from, sink, _signal, to = data.length) => deliver(data, from, to, sink))
   return {
+    store: overrides.store ?? 'fake',
+    inParts: overrides.inParts ?? false,
     length: overrides.length ?? data.length,
     reads,
     toString: () => name,
-    read(from, sink, signal) {
+    read(from, sink, signal, to) {
       reads.push(from)
-      return read(from, sink, signal)
+      return read(from, sink, signal, to)
     },
     unchanged: overrides.unchanged ?? (async () => true),
     trusted: overrides.trusted ?? false,

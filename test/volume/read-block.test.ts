@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import fc from 'fast-check'
+import { openEngine } from '../../src/hash/engine.ts'
 import { EMPTY_HASH } from '../../src/keep/locator.ts'
 import { FailureMemory } from '../../src/volume/failure-memory.ts'
 import { readBlock } from '../../src/volume/read-block.ts'
@@ -11,6 +12,7 @@ import {
   breaking,
   corrupted,
   deliver,
+  deliverInto,
   failing,
   failure,
   makeBlock,
@@ -499,5 +501,69 @@ describe('a proof', () => {
     assert.match(events[0]!.message, /its ETag, which was trusted/)
     const read = makeSource('read', corrupted(small.data, 5))
     assert.doesNotMatch((await run(small.hash, [read])).events[0]!.message, /trusted/)
+  })
+})
+
+describe('blocks that are hashed together', () => {
+  const blocks = [1, 2, 3, 4, 5].map((seed) => makeBlock(2_000_000 + seed * 100_003, seed))
+
+  test('arrive whole, from the memory that they are hashed in', async () => {
+    const engine = openEngine(8)
+    const results = await Promise.all(
+      blocks.map(({ data, hash }) => {
+        const source = makeSource('a', data, {
+          read: (from, sink) => deliverInto(data, from, data.length, sink),
+        })
+        return run(hash, [source], { engine })
+      }),
+    )
+    for (const [i, { data, error }] of results.entries()) {
+      assert.equal(error, undefined)
+      assert.ok(data.equals(blocks[i]!.data))
+    }
+  })
+
+  test('are resumed under the same hash, and refused where they are wrong', async () => {
+    const engine = openEngine(8)
+    const results = await Promise.all(
+      blocks.map(({ data, hash }, i) => {
+        const second = makeSource('b', i % 2 === 0 ? data : corrupted(data, 1_900_000))
+        return run(hash, [breaking('a', data, 1_000_000 + i), second], { engine })
+      }),
+    )
+    assert.deepEqual(
+      results.map(({ error, data }, i) => [error === undefined, data.equals(blocks[i]!.data)]),
+      [
+        [true, true],
+        [false, false],
+        [true, true],
+        [false, false],
+        [true, true],
+      ],
+    )
+  })
+
+  test('give their memory back, however they end', async () => {
+    const engine = openEngine(2)
+    const { data, hash } = blocks[0]!
+    const cutShort = new AbortController()
+    const stopping = makeSource('a', data, {
+      async read(from, sink) {
+        await deliver(data, from, 500_000, sink)
+        cutShort.abort()
+      },
+    })
+    await run(hash, [stopping], { engine, signal: cutShort.signal })
+    await run(hash, [breaking('a', data, 500_000)], { engine })
+    await run(hash, [makeSource('a', corrupted(data, 9))], { engine })
+    await run(hash, [makeSource('a', data)], { engine })
+    for (let i = 0; i < 2; i++) assert.ok(engine.open().room(), 'it is no stream too many')
+    assert.equal(engine.open().room(), undefined)
+  })
+
+  test('are not, where they are small', async () => {
+    const engine = { open: () => assert.fail('a lane for a block of 1000 bytes') }
+    const result = await run(small.hash, [makeSource('a', small.data)], { engine })
+    assert.ok(result.data.equals(small.data))
   })
 })

@@ -2,9 +2,10 @@
 import { LANES } from './md5x8'
 
 export { md5x1 } from './md5x1'
+export { md5x4 } from './md5x4'
 export { md5x8 } from './md5x8'
 
-/** Returns the address of the table that md5x8 takes its streams from. */
+/** Returns the address of the table that md5x8 and md5x4 take their streams from. */
 export function lanes(): usize {
   return LANES
 }

@@ -149,6 +149,7 @@ export class BlockCache implements BlockOrigin {
     const name = this.nameOf(hash)
     return {
       length,
+      store: String(this),
       toString: () => name,
       read: async (from, sink, signal) => {
         const entry = await this.#open(hash)

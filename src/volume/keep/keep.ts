@@ -173,6 +173,10 @@ class KeepSource implements BlockSource {
     this.length = length
   }
 
+  get store(): string {
+    return this.#client.url
+  }
+
   toString(): string {
     return `${this.#client.url}/${this.#hash}`
   }

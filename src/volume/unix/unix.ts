@@ -132,6 +132,7 @@ export class UnixVolume implements TrashVolume {
   #source(hash: string, length: number): BlockSource {
     return {
       length,
+      store: this.deviceId,
       toString: () => `${this.#root.block(hash)}`,
       read: (from, sink, signal) => this.#read(hash, from, sink, signal),
       // A file has nothing that would tell whether its bytes are still the right ones.

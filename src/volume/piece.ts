@@ -1,0 +1,107 @@
+/** A part of a block under way. */
+import { RemoteError, type Sink } from '../remote/remote.ts'
+import type { BlockSource } from './volume.ts'
+
+/** What a sink is given at once of what has come before its turn: the hash of it should not wait long. */
+const DRAINED_BYTES = 256 * 1024
+
+/** Why a request is ended that has brought what it should. */
+class Enough extends Error {}
+
+/**
+ * Reads a part of a block: into a buffer as long as it is not its turn, and then right on to the sink.
+ * One without a buffer must have its turn at once.
+ */
+export class Piece {
+  /** The byte behind its last one. */
+  #to: number
+  /** Bytes of the block from which on nothing has come. */
+  #at: number
+  readonly #buffer: Buffer | undefined
+  #filled = 0
+  #sink: Sink | undefined
+  readonly #stop = new AbortController()
+  /** Settles when all has come, or with why not. */
+  readonly #come = Promise.withResolvers<void>()
+  /** Settles, without a throw, when the request leaves the memory alone. */
+  readonly #reading: Promise<void>
+
+  /** Begins to read; the buffer is as long as the piece, or longer. */
+  constructor(source: BlockSource, from: number, to: number, next: Sink | Buffer) {
+    this.#at = from
+    this.#to = to
+    if (typeof next === 'function') this.#sink = next
+    else this.#buffer = next
+    this.#come.promise.catch(() => {})
+    const sink = Object.assign((chunk: Uint8Array) => this.#take(chunk), {
+      room: () => this.#room(),
+    })
+    this.#reading = source.read(from, sink, this.#stop.signal, to).then(
+      () => this.#ended(),
+      (error) => this.#come.reject(error),
+    )
+  }
+
+  /** Bytes of the block from which on nothing has come. */
+  get at(): number {
+    return this.#at
+  }
+
+  /**
+   * It is the piece's turn: resolves when the sink has had all of it. Throws what ended it before
+   * that, once the sink has had what had come, or what the sink throws.
+   */
+  async deliver(sink: Sink): Promise<void> {
+    for (let drained = 0; drained < this.#filled; ) {
+      const end = Math.min(this.#filled, drained + DRAINED_BYTES)
+      await sink(this.#buffer!.subarray(drained, end))
+      drained = end
+    }
+    this.#sink = sink
+    await this.#come.promise
+  }
+
+  /** Ends it at byte `to`, which has not come yet; only in its turn. */
+  endAt(to: number): void {
+    this.#to = to
+  }
+
+  /** Ends the request, if it is under way; the promise is for when its memory is free. */
+  stop(reason: unknown = new Enough()): Promise<void> {
+    this.#come.reject(reason)
+    this.#stop.abort(reason)
+    return this.#reading
+  }
+
+  #take(chunk: Uint8Array): void | Promise<void> {
+    const most = this.#to - this.#at
+    if (most === 0) return
+    const bytes = chunk.length > most ? chunk.subarray(0, most) : chunk
+    this.#at += bytes.length
+    if (this.#sink === undefined) this.#keep(bytes)
+    const pause = this.#sink?.(bytes)
+    if (this.#at < this.#to) return pause
+    if (pause === undefined) return this.#come.resolve()
+    return pause.then(() => this.#come.resolve())
+  }
+
+  #keep(bytes: Uint8Array): void {
+    const buffer = this.#buffer!
+    const isInPlace =
+      bytes.buffer === buffer.buffer && bytes.byteOffset === buffer.byteOffset + this.#filled
+    if (!isInPlace) buffer.set(bytes, this.#filled)
+    this.#filled += bytes.length
+  }
+
+  #room(): Uint8Array | undefined {
+    if (this.#sink !== undefined) return this.#sink.room?.()
+    return this.#buffer!.subarray(this.#filled, this.#filled + this.#to - this.#at)
+  }
+
+  /** The source believes that it has delivered everything. */
+  #ended(): void {
+    if (this.#at === this.#to) return
+    const message = `the data ended at byte ${this.#at} of the block`
+    this.#come.reject(new RemoteError('unreachable', message))
+  }
+}

@@ -1,0 +1,366 @@
+import assert from 'node:assert/strict'
+import { describe, test } from 'node:test'
+import { setImmediate } from 'node:timers/promises'
+import fc from 'fast-check'
+import { RemoteError, type Sink } from '../../src/remote/remote.ts'
+import { ReadAhead } from '../../src/volume/read-ahead.ts'
+import { readSliced } from '../../src/volume/sliced-read.ts'
+import type { BlockSource } from '../../src/volume/volume.ts'
+import { aborted, deliver, deliverInto, failure, makeBlock, makeSource } from './fakes.ts'
+
+const PIECE = 1000
+const { data } = makeBlock(20 * PIECE)
+const never = new AbortController().signal
+
+/** A request for a part of the block. */
+interface Asked {
+  from: number
+  to: number
+  signal: AbortSignal
+}
+
+/** A source in parts, and what was asked of it. `read` has what each request does. */
+function inParts(read?: BlockSource['read'], store = 'store') {
+  const asked: Asked[] = []
+  const source = makeSource('a', data, {
+    inParts: true,
+    store,
+    read(from, sink, signal, to = data.length) {
+      asked.push({ from, to, signal })
+      return (read ?? whole)(from, sink, signal, to)
+    },
+  })
+  return { source, asked }
+}
+
+const whole: BlockSource['read'] = (from, sink, _signal, to) => deliver(data, from, to!, sink)
+
+function collect(): { sink: Sink; bytes(): Buffer } {
+  const chunks: Buffer[] = []
+  return {
+    sink: (chunk) => void chunks.push(Buffer.from(chunk)),
+    bytes: () => Buffer.concat(chunks),
+  }
+}
+
+/** Time that stands still until a test looks at reads in its place. */
+function makeClock() {
+  const clock = {
+    time: 0,
+    idleTime: 0,
+    looks: new Set<() => void>(),
+    now: () => clock.time,
+    idle: () => clock.idleTime,
+    every(_ms: number, call: () => void) {
+      clock.looks.add(call)
+      return () => void clock.looks.delete(call)
+    },
+    /** Lets time pass, of which a part was idle, and has every read looked at. */
+    pass(ms: number, idle = ms) {
+      clock.time += ms
+      clock.idleTime += idle
+      for (const look of clock.looks) look()
+    },
+  }
+  return clock
+}
+
+function shared(buffers: number, clock = makeClock()): ReadAhead {
+  return new ReadAhead({ bytes: buffers * PIECE, pieceBytes: PIECE, clock })
+}
+
+/** True if no memory is missing. */
+function isWhole(ahead: ReadAhead, buffers: number): boolean {
+  const all = Array.from({ length: buffers }, () => ahead.take(0))
+  return all.every(Boolean) && ahead.take(0) === undefined
+}
+
+describe('a block in pieces', () => {
+  test('arrives in order when its pieces come in any other', async () => {
+    const gates: (() => void)[] = []
+    const { source, asked } = inParts(async (from, sink, _signal, to) => {
+      await new Promise<void>((resolve) => gates.unshift(resolve))
+      await deliver(data, from, to!, sink)
+    })
+    const { sink, bytes } = collect()
+    const reading = readSliced(shared(8), source, 0, sink, never)
+    while (bytes().length < data.length) {
+      assert.equal(bytes().length % PIECE, 0)
+      gates.shift()?.()
+      await setImmediate()
+    }
+    await reading
+    assert.ok(bytes().equals(data))
+    assert.deepEqual(
+      asked.map(({ from, to }) => [from, to]),
+      Array.from({ length: 20 }, (_, i) => [i * PIECE, (i + 1) * PIECE]),
+    )
+  })
+
+  test('begins at any byte', async () => {
+    const { source } = inParts()
+    const { sink, bytes } = collect()
+    await readSliced(shared(4), source, 3500, sink, never)
+    assert.ok(bytes().equals(data.subarray(3500)))
+  })
+
+  test('gives the sink what came before a failure, and then the failure', async () => {
+    const { source, asked } = inParts(async (from, sink, signal, to) => {
+      if (from !== 3 * PIECE) return whole(from, sink, signal, to)
+      await deliver(data, from, from + 400, sink)
+      throw failure('changed', 400)
+    })
+    const ahead = shared(4)
+    const { sink, bytes } = collect()
+    await assert.rejects(readSliced(ahead, source, 0, sink, never), { failure: 'changed' })
+    assert.ok(bytes().equals(data.subarray(0, 3400)))
+    assert.ok(asked.slice(4).every(({ signal }) => signal.aborted))
+    await setImmediate()
+    assert.ok(isWhole(ahead, 4))
+  })
+
+  test('does not go on behind a piece that is short', async () => {
+    const { source } = inParts(async (from, sink, _signal, to) => {
+      await deliver(data, from, from === 2 * PIECE ? to! - 1 : to!, sink)
+    })
+    const { sink, bytes } = collect()
+    await assert.rejects(readSliced(shared(4), source, 0, sink, never), (error) => {
+      return error instanceof RemoteError && error.failure === 'unreachable'
+    })
+    assert.ok(bytes().equals(data.subarray(0, 3 * PIECE - 1)))
+  })
+
+  test('keeps to its bytes where a piece is too long', async () => {
+    const { source } = inParts((from, sink) => deliver(data, from, data.length, sink))
+    const { sink, bytes } = collect()
+    await readSliced(shared(4), source, 0, sink, never)
+    assert.ok(bytes().equals(data))
+  })
+
+  test('ends all requests when nobody waits any more', async () => {
+    const { source, asked } = inParts(async (_from, _sink, signal) => {
+      await aborted(signal)
+      throw signal.reason
+    })
+    const controller = new AbortController()
+    const ahead = shared(4)
+    const reading = readSliced(ahead, source, 0, () => {}, controller.signal)
+    const gone = new Error('gone')
+    controller.abort(gone)
+    await assert.rejects(reading, gone)
+    assert.deepEqual(
+      asked.map(({ signal }) => signal.aborted),
+      Array(5).fill(true),
+    )
+    await setImmediate()
+    assert.ok(isWhole(ahead, 4))
+  })
+
+  test('ends all requests when its sink breaks', async () => {
+    const broken = new Error('disk full')
+    const { source, asked } = inParts()
+    const ahead = shared(4)
+    let calls = 0
+    const sink = async () => {
+      if (++calls === 3) throw broken
+    }
+    await assert.rejects(readSliced(ahead, source, 0, sink, never), broken)
+    assert.ok(asked.length < 10)
+    await setImmediate()
+    assert.ok(isWhole(ahead, 4))
+  })
+
+  test('has no buffer taken away that its request may still write to', async () => {
+    const { promise: late, resolve: settle } = Promise.withResolvers<void>()
+    const { source } = inParts(() => late)
+    const ahead = shared(2)
+    const controller = new AbortController()
+    const reading = readSliced(ahead, source, 0, () => {}, controller.signal)
+    controller.abort()
+    await assert.rejects(reading)
+    await setImmediate()
+    assert.equal(ahead.hasRoom(0), false)
+    settle()
+    await setImmediate()
+    assert.ok(isWhole(ahead, 2))
+  })
+})
+
+describe('memory', () => {
+  test('a client that takes nothing has no more pieces than its share', async () => {
+    const ahead = shared(6)
+    const clients = Array.from({ length: 3 }, () => {
+      const { source, asked } = inParts()
+      const { promise: stalled, resolve: goOn } = Promise.withResolvers<void>()
+      const reading = readSliced(ahead, source, 0, () => stalled, never)
+      return { asked, reading, goOn }
+    })
+    for (let i = 0; i < 20; i++) await setImmediate()
+    // The piece whose turn it is, and what the first to come found free.
+    assert.deepEqual(
+      clients.map(({ asked }) => asked.length),
+      [7, 1, 1],
+    )
+    for (const { goOn } of clients) goOn()
+    await Promise.all(clients.map(({ reading }) => reading))
+    assert.ok(isWhole(ahead, 6))
+  })
+
+  test('is shared out among those who read at the same time', async () => {
+    const ahead = shared(8)
+    const open = new Set<Asked>()
+    const most = new Map<BlockSource, number>()
+    const readers = Array.from({ length: 4 }, () => {
+      const { source } = inParts(async (from, sink, signal, to) => {
+        const asked = { from, to: to!, signal }
+        open.add(asked)
+        await setImmediate()
+        await deliver(data, from, to!, sink)
+        open.delete(asked)
+      })
+      most.set(source, 0)
+      return readSliced(
+        ahead,
+        source,
+        0,
+        async () => {
+          assert.ok(open.size <= 8 + 4)
+          await setImmediate()
+        },
+        never,
+      )
+    })
+    await Promise.all(readers)
+    assert.ok(isWhole(ahead, 8))
+  })
+})
+
+describe('one request a block', () => {
+  test('is made of what is short, of what is not in parts, and where there is no memory', async () => {
+    const { source, asked } = inParts()
+    await readSliced(shared(4), source, 19_000, () => {}, never)
+    await readSliced(shared(0), source, 0, () => {}, never)
+    await readSliced(shared(4), { ...source, inParts: false }, 0, () => {}, never)
+    assert.deepEqual(
+      asked.map(({ from, to }) => [from, to]),
+      [
+        [19_000, 20_000],
+        [0, 20_000],
+        [0, 20_000],
+      ],
+    )
+  })
+
+  test('is made as long as the last one did not have to wait for the store', async () => {
+    const ahead = shared(4)
+    const { source, asked } = inParts()
+    await readSliced(ahead, source, 0, () => {}, never)
+    assert.equal(asked.length, 20, 'nothing was known of the store')
+    await readSliced(ahead, source, 0, () => {}, never)
+    assert.equal(asked.length, 21)
+    const other = inParts(undefined, 'another store')
+    await readSliced(ahead, other.source, 0, () => {}, never)
+    assert.equal(other.asked.length, 20)
+  })
+
+  /** A read from a store that counts as fast, which stops at byte 2500. */
+  async function stopped(sink?: Sink) {
+    const clock = makeClock()
+    const ahead = shared(4, clock)
+    ahead.note(inParts().source, false)
+    const { promise: gate, resolve: goOn } = Promise.withResolvers<void>()
+    const { source, asked } = inParts(async (from, give, signal, to) => {
+      if (from > 0) return deliver(data, from, to!, give)
+      await deliver(data, 0, 2500, give)
+      await Promise.race([gate, aborted(signal)])
+      for (let at = 2500; at < to!; at += 100) {
+        if (signal.aborted) throw signal.reason
+        await give(data.subarray(at, at + 100))
+      }
+    })
+    const got = collect()
+    const reading = readSliced(ahead, source, 0, sink ?? got.sink, never)
+    await setImmediate()
+    return { clock, ahead, asked, goOn, reading, bytes: got.bytes }
+  }
+
+  test('becomes several when it is the store that is waited for', async () => {
+    const { clock, ahead, asked, goOn, reading, bytes } = await stopped()
+    clock.pass(25)
+    assert.equal(asked.length, 1, 'a moment is nothing yet')
+    clock.pass(25)
+    assert.deepEqual(
+      asked.map(({ from }) => from),
+      [0, 3500, 4500, 5500, 6500],
+    )
+    goOn()
+    await reading
+    assert.ok(bytes().equals(data))
+    assert.equal(asked[0]!.signal.aborted, true, 'it is not read to its end')
+    assert.equal(ahead.isFast(inParts().source), false)
+  })
+
+  test('stays one where the store is fast, the thread busy, or the client slow', async () => {
+    const busy = await stopped()
+    for (let i = 0; i < 5; i++) busy.clock.pass(25, 10)
+    const { promise: stalled, resolve: take } = Promise.withResolvers<void>()
+    const slow = await stopped(() => stalled)
+    for (let i = 0; i < 5; i++) slow.clock.pass(25)
+    assert.deepEqual([busy.asked.length, slow.asked.length], [1, 1])
+    take()
+    busy.goOn()
+    slow.goOn()
+    await Promise.all([busy.reading, slow.reading])
+    assert.deepEqual([busy.asked.length, slow.asked.length], [1, 1])
+    assert.equal(slow.ahead.isFast(inParts().source), true)
+  })
+})
+
+test('whatever pieces do: the bytes are right, up to the first that failed', async () => {
+  const fault = fc.record({ at: fc.nat(data.length - 1), kind: fc.constantFrom('break', 'end') })
+  await fc.assert(
+    fc.asyncProperty(
+      fc.integer({ min: 300, max: 8000 }),
+      fc.integer({ min: 1, max: 12 }),
+      fc.nat(data.length - 1),
+      fc.array(fault, { maxLength: 2 }),
+      fc.array(fc.nat(4), { minLength: 1, maxLength: 7 }),
+      fc.boolean(),
+      async (pieceBytes, buffers, from, faults, delays, hasRoom) => {
+        let turn = 0
+        const pause = async () => {
+          for (let i = delays[turn++ % delays.length]!; i > 0; i--) await setImmediate()
+        }
+        const { source } = inParts(async (start, sink, _signal, to) => {
+          await pause()
+          const hit = faults
+            .filter(({ at }) => at >= start && at < to!)
+            .sort((a, b) => a.at - b.at)[0]
+          await (hasRoom ? deliverInto : deliver)(data, start, hit?.at ?? to!, sink)
+          if (hit?.kind === 'break') throw failure('unreachable', hit.at - start)
+        })
+        const ahead = new ReadAhead({ bytes: buffers * pieceBytes, pieceBytes })
+        const got = collect()
+        const own = Buffer.alloc(777)
+        const sink: Sink = Object.assign(
+          async (chunk: Uint8Array) => {
+            got.sink(chunk)
+            await pause()
+          },
+          hasRoom ? { room: () => own } : {},
+        )
+        const reach = Math.min(
+          data.length,
+          ...faults.map(({ at }) => at).filter((at) => at >= from),
+        )
+        const reading = readSliced(ahead, source, from, sink, never)
+        if (reach === data.length) await reading
+        else await reading.catch((error) => assert.equal(error.failure, 'unreachable'))
+        assert.ok(got.bytes().equals(data.subarray(from, reach)))
+        for (let i = 0; i < 8; i++) await setImmediate()
+        assert.ok(isWhole(ahead, buffers))
+      },
+    ),
+    { numRuns: 150 },
+  )
+})
