@@ -12,13 +12,11 @@ export type HedgeAfter = 'auto' | number
 const REMEMBERED = 128
 /** The learnt time is looked up anew after so many; before there are so many, nothing is known. */
 const RENEWED_EACH = 4
-/** Milliseconds after which to ask another place of a store that nothing is known of. */
+/** Milliseconds after which to ask another place while nothing is known of any store. */
 const UNKNOWN = 1000
 const PERCENTILE = 0.95
-/** Above the percentile by this much: what is as slow as it now and then is is no reason to ask twice. */
-const MARGIN = 1.25
 /** Or so many medians, if that is less: a few first bytes that were very slow (the first ones are) do not count. */
-const MEDIANS = 4
+const MEDIANS = 3
 /** Milliseconds: what a busy thread or a timer takes to notice is not the store's. */
 const LEAST = 4
 /** Requests in vain at a stretch, at most. */
@@ -37,9 +35,14 @@ export class Hedging {
     this.#after = after
   }
 
-  /** Returns the milliseconds without a first byte after which to ask another place. */
+  /**
+   * Returns the milliseconds without a first byte after which to ask another place. One that has never
+   * answered gets as long as the slowest of the others: it may be one that hangs.
+   */
   delay({ store }: BlockSource): number {
-    return this.#after === 'auto' ? (this.#stores.get(store)?.limit ?? UNKNOWN) : this.#after
+    if (this.#after !== 'auto') return this.#after
+    const limit = this.#stores.get(store)?.limit ?? this.#slowest()
+    return limit ?? UNKNOWN
   }
 
   /** Notes that a first byte took so many milliseconds. */
@@ -65,6 +68,11 @@ export class Hedging {
     this.#earn(1)
   }
 
+  #slowest(): number | undefined {
+    const limits = [...this.#stores.values()].flatMap(({ limit }) => limit ?? [])
+    return limits.length === 0 ? undefined : Math.max(...limits)
+  }
+
   #earn(credit: number): void {
     this.#credit = Math.min(MOST_IN_VAIN, this.#credit + credit)
   }
@@ -74,14 +82,14 @@ export class Hedging {
 class FirstBytes {
   readonly #times: number[] = []
   #next = 0
-  /** Milliseconds that few of them took. */
-  limit = UNKNOWN
+  /** Milliseconds that few of them took; undefined before there are some. */
+  limit: number | undefined
 
   add(milliseconds: number): void {
     this.#times[this.#next++ % REMEMBERED] = milliseconds
     if (this.#next % RENEWED_EACH > 0) return
     const sorted = this.#times.toSorted((a, b) => a - b)
     const at = (part: number): number => sorted[Math.floor(sorted.length * part)]!
-    this.limit = Math.max(LEAST, Math.min(MARGIN * at(PERCENTILE), MEDIANS * at(0.5)))
+    this.limit = Math.max(LEAST, Math.min(at(PERCENTILE), MEDIANS * at(0.5)))
   }
 }
