@@ -57,13 +57,15 @@ describe('the places of a block', () => {
     )
   })
 
-  // A read is 64 KiB; the lines lie across its border, at it, and are longer than it.
+  // The first read is 2 KiB, the next ones are 64; the lines lie across their borders, at them, and are longer.
   for (const [what, places] of [
     ['one byte', manyPlaces(70_000, 1)],
     ['more than a thousand', manyPlaces(300, 1900)],
     ['more than a read', manyPlaces(5, 100_000)],
-    ['a read', [{ offset: 0, length: 5, key: 'k'.repeat(65_536 - 5) }]],
-    ['a read less its line feed', [{ offset: 0, length: 5, key: 'k'.repeat(65_536 - 4) }]],
+    ['a read', [{ offset: 0, length: 5, key: 'k'.repeat(2048 - 5) }]],
+    ['a read less its line feed', [{ offset: 0, length: 5, key: 'k'.repeat(2048 - 4) }]],
+    ['two reads', [{ offset: 0, length: 5, key: 'k'.repeat(67_584 - 5) }]],
+    ['two reads less the line feed', [{ offset: 0, length: 5, key: 'k'.repeat(67_584 - 4) }]],
   ] as [string, Place[]][]) {
     it(`are all found where keys have ${what} bytes`, async () => {
       await withTree({ [hash]: textOf(places) }, async (tree) => {
