@@ -80,15 +80,16 @@ export async function serveHang(lab: Lab): Promise<Case> {
   const mapped = await Promise.all(sets.map((data) => indexed(lab, route, data)))
   const buckets = sets.map(({ bucket }) => bucket.name)
   const link = await startChild('./hanging-link.ts', [route.endpoint, ...buckets])
+  // The same way, on which nothing ever hangs: what the way itself costs must not count.
+  const sound = await startChild('./hanging-link.ts', [route.endpoint, ...buckets])
   // To keepgw, the store has moved.
-  const moved = await Promise.all(
-    mapped.map((home, i) => moveMapping(lab, home, buckets[i]!, link.endpoint)),
-  )
+  const movedTo = ({ endpoint }: { endpoint: string }) =>
+    Promise.all(mapped.map((home, i) => moveMapping(lab, home, buckets[i]!, endpoint)))
   const open = (homes: string[]): Promise<Service> => {
     const volumes = homes.map((home, i) => `s3:${join(home, buckets[i]!)}:${buckets[i]}`)
     return startKeepgw(route, { home: homes[0]!, volumes })
   }
-  const services = [await open(moved), await open(mapped)]
+  const services = [await open(await movedTo(link)), await open(await movedTo(sound))]
   const how = { readers: 4, data: sets[0]!, unit: 'request' } as const
   const [hanging, healthy] = services.map((service) => reading(service, how)) as [
     Contender,
@@ -96,7 +97,9 @@ export async function serveHang(lab: Lab): Promise<Case> {
   ]
   hanging.name = 'one of two places hangs'
   // What it has always been like is known of a store that begins to hang.
-  await runClient('./reader.ts', jobOf(services[0]!, how), new AbortController().signal)
+  for (const service of services) {
+    await runClient('./reader.ts', jobOf(service, how), new AbortController().signal)
+  }
   // What failed lately comes last: so those hang now that come first.
   hanging.prepare = async () => void process.kill(link.pid, 'SIGUSR2')
   healthy.name = 'both answer'
@@ -107,7 +110,7 @@ export async function serveHang(lab: Lab): Promise<Case> {
     ratios: [[hanging, healthy]],
     storePid: pid,
     close: async () => {
-      await Promise.all([...services, link].map((each) => each.stop()))
+      await Promise.all([...services, link, sound].map((each) => each.stop()))
     },
   }
 }
