@@ -129,8 +129,11 @@ export class Fill {
         const piece = await this.#next()
         if (piece === undefined) break
         const size = Math.min(PIECE, length - at)
-        await writeAll(handle, piece.subarray(0, size), at)
-        this.#parts.pieces.give(piece)
+        try {
+          await writeAll(handle, piece.subarray(0, size), at)
+        } finally {
+          this.#parts.pieces.give(piece)
+        }
         at += size
       }
       if (this.#state !== 'proven') return false
