@@ -201,10 +201,11 @@ export class Connection {
       this.#backlog.push(Buffer.from(chunk))
       return false
     }
+    const exchange = this.#exchange
     this.#take(chunk)
-    if (!this.waitsForReader) return !this.#destroyed
-    if (memory === this.#memory) this.#takeTurns()
-    return false
+    // Also when the answer is over: its reader may be busy with the last piece.
+    if (exchange?.isBusy && memory === this.#memory) this.#takeTurns()
+    return !this.#destroyed && !this.waitsForReader
   }
 
   #takeTurns(): void {
