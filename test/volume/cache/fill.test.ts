@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict'
 import { open } from 'node:fs/promises'
 import { test } from 'node:test'
+import { BufferPool } from '../../../src/buffer-pool.ts'
 import { CacheDirectory, type TemporaryFile } from '../../../src/volume/cache/directory.ts'
-import { Fill, Pieces } from '../../../src/volume/cache/fill.ts'
+import { Fill } from '../../../src/volume/cache/fill.ts'
 import { PIECE } from '../../../src/volume/cache/format.ts'
 import { Space } from '../../../src/volume/cache/space.ts'
 import { makeBlock } from '../fakes.ts'
@@ -25,7 +26,7 @@ test('a disk that fails costs none of the memory for what waits for it', async (
   const limit = 100_000_000
   const space = new Space({ directory, limit, sharers: 1, onEvicted() {}, onError })
   atEnd(t, () => space.close())
-  const pieces = new Pieces(2)
+  const pieces = new BufferPool(2, PIECE)
   const { data, hash } = makeBlock(2 * PIECE)
   const fill = new Fill({ hash, length: data.length, directory, space, pieces })
   fill.take(data)
