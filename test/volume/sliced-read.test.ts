@@ -264,6 +264,17 @@ describe('one request a block', () => {
     assert.equal(other.asked.length, 20)
   })
 
+  test('that is ended before it was looked at says nothing of the store', async () => {
+    const ahead = shared(4)
+    const gone = new AbortController()
+    const { source, asked } = inParts((_from, _sink, signal) => aborted(signal))
+    const reading = readSliced(ahead, source, 0, () => {}, gone.signal)
+    gone.abort(new Error('another place was faster'))
+    await assert.rejects(reading, /faster/)
+    assert.ok(asked.length > 1)
+    assert.equal(ahead.isFast(source), false)
+  })
+
   /** A read from a store that counts as fast, which stops at byte 2500. */
   async function stopped(sink?: Sink) {
     const clock = makeClock()
