@@ -16,7 +16,7 @@ const RENEWED_EACH = 4
 const UNKNOWN = 1000
 const PERCENTILE = 0.95
 /** Or so many medians, if that is less: a few first bytes that were very slow (the first ones are) do not count. */
-const MEDIANS = 3
+const MEDIANS = 2
 /** Milliseconds: what a busy thread or a timer takes to notice is not the store's. */
 const LEAST = 4
 /** Requests in vain at a stretch, at most. */

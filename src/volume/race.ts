@@ -46,8 +46,8 @@ export function race(parts: RaceParts, source: BlockSource): Promise<Outcome> {
   return new Race(parts).run(source)
 }
 
-/** Why the slower one of two is ended. */
-class Outrun extends Error {}
+/** Why the slower one of two is ended. One for all: where it comes from says nothing. */
+const OUTRUN = new Error('another place was faster')
 
 class Runner {
   readonly source: BlockSource
@@ -76,7 +76,7 @@ class Runner {
   }
 
   stop(): void {
-    this.#attempt.stop(new Outrun('another place was faster'))
+    this.#attempt.stop(OUTRUN)
   }
 }
 
@@ -119,7 +119,7 @@ class Race {
     return new Runner(source, (runner) =>
       this.#parts.begin(source, () => {
         if (this.#leader === undefined) this.#lead(runner)
-        else if (this.#leader !== runner) throw new Outrun('another place was faster')
+        else if (this.#leader !== runner) throw OUTRUN
       }),
     )
   }

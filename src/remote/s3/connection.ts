@@ -17,6 +17,9 @@ import {
 
 /** What one read into memory of our own can bring. It fits a core's second cache. */
 const SLAB_BYTES = 128 * 1024
+/** Slabs of closed connections that are kept for new ones: each read that is broken off costs a connection. */
+const MAX_FREE_SLABS = 16
+const freeSlabs: Buffer[] = []
 const KEEP_ALIVE_PROBE_MS = 60_000
 const HEAD_END = Buffer.from('\r\n\r\n')
 
@@ -67,7 +70,9 @@ export class Connection {
   readonly #target: Target
   readonly #events: ConnectionEvents
   readonly #socket: Socket
-  #memory: Buffer = Buffer.allocUnsafeSlow(SLAB_BYTES)
+  #memory = takeSlab()
+  /** It was ended by the reader of what is in its memory. */
+  #mayBeLookedAt = false
   /** Takes turns with the memory whenever a reader pauses, and may still look at what it has. */
   #spare: Buffer | undefined
   #exchange: Exchange | undefined
@@ -94,7 +99,11 @@ export class Connection {
     // Whatever ends a socket, it is closed in the end; only the first reason counts.
     this.#socket.on('error', (error) => this.#end(error))
     this.#socket.on('end', () => this.#end(undefined))
-    this.#socket.on('close', () => this.#end(undefined))
+    this.#socket.on('close', () => {
+      this.#end(undefined)
+      // Nothing is read into it any more; what a reader that paused may still look at is the spare one.
+      if (freeSlabs.length < MAX_FREE_SLABS && !this.#mayBeLookedAt) freeSlabs.push(this.#memory)
+    })
   }
 
   get phase(): Phase {
@@ -203,14 +212,17 @@ export class Connection {
     }
     const exchange = this.#exchange
     this.#take(chunk)
-    // Also when the answer is over: its reader may be busy with the last piece.
-    if (exchange?.isBusy && memory === this.#memory) this.#takeTurns()
+    if (memory === this.#memory) {
+      if (this.#destroyed) this.#mayBeLookedAt = true
+      // Also when the answer is over: its reader may be busy with the last piece.
+      else if (exchange?.isBusy) this.#takeTurns()
+    }
     return !this.#destroyed && !this.waitsForReader
   }
 
   #takeTurns(): void {
     const lent = this.#memory
-    this.#memory = this.#spare ?? Buffer.allocUnsafeSlow(SLAB_BYTES)
+    this.#memory = this.#spare ?? takeSlab()
     this.#spare = lent
   }
 
@@ -299,4 +311,8 @@ export class Connection {
     if (this.#body?.endsWithConnection && reason instanceof ClosedEarly) this.#finish()
     else this.fail(isUntouched ? new ClosedIdle('closed while idle', { cause: reason }) : reason)
   }
+}
+
+function takeSlab(): Buffer {
+  return freeSlabs.pop() ?? Buffer.allocUnsafeSlow(SLAB_BYTES)
 }
