@@ -43,12 +43,14 @@ export async function* listShards(
   prefix: string,
 ): AsyncIterable<MappedBlock> {
   const count = Math.min(THREADS, shards.length)
-  const threads = Array.from({ length: count }, () => new ListerThread(mappings))
+  const threads: ListerThread[] = []
   const ahead: Promise<ListedShard>[] = []
   const ask = (at: number) => {
     if (at < shards.length) ahead.push(threads[at % count]!.list({ shard: shards[at]!, prefix }))
   }
   try {
+    // Where the system has no more threads, those that were begun are ended.
+    while (threads.length < count) threads.push(new ListerThread(mappings))
     for (let at = 0; at < AHEAD * count; at++) ask(at)
     for (let at = 0; at < shards.length; at++) {
       // Each step of a yield* would be a promise more.
@@ -71,6 +73,8 @@ function* blocksOf({ hashes, lengths, mtimes }: ListedShard): Iterable<MappedBlo
 class ListerThread {
   readonly #worker: Worker
   readonly #waiting: PromiseWithResolvers<ListedShard>[] = []
+  /** Why it answers nothing any more. */
+  #ended: Error | undefined
 
   constructor(mappings: string) {
     this.#worker = new Worker(WORKER, { workerData: mappings, resourceLimits: HEAP })
@@ -80,6 +84,7 @@ class ListerThread {
       else asked?.reject(new Error(answer.failure))
     })
     const fail = (error: Error) => {
+      this.#ended ??= error
       for (const asked of this.#waiting.splice(0)) asked.reject(error)
     }
     this.#worker.on('error', fail)
@@ -90,8 +95,10 @@ class ListerThread {
     const asked = Promise.withResolvers<ListedShard>()
     // Its turn may never come, where one before it fails.
     asked.promise.catch(() => {})
-    this.#waiting.push(asked)
-    this.#worker.postMessage(question)
+    if (this.#ended === undefined) {
+      this.#waiting.push(asked)
+      this.#worker.postMessage(question)
+    } else asked.reject(this.#ended)
     return asked.promise
   }
 

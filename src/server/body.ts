@@ -1,30 +1,6 @@
 /** The bodies of requests, in memory that is bounded. */
 import type { IncomingMessage } from 'node:http'
-import { MAX_BLOCK } from '../keep/locator.ts'
 import type { Context } from './request.ts'
-
-/** Memory for a number of blocks: each buffer is made when it is first needed, and kept for reuse. */
-export class BufferPool {
-  readonly #free: Buffer[] = []
-  #left: number
-
-  constructor(count: number) {
-    this.#left = count
-  }
-
-  /** Returns a buffer of 64 MiB, or undefined where all are in use. */
-  take(): Buffer | undefined {
-    if (this.#left === 0) return undefined
-    this.#left -= 1
-    return this.#free.pop() ?? Buffer.allocUnsafeSlow(MAX_BLOCK)
-  }
-
-  /** Takes a buffer back that nobody looks at any more. */
-  give(buffer: Buffer): void {
-    this.#free.push(buffer)
-    this.#left += 1
-  }
-}
 
 /** Returns the length that a request announces, if it does; Node has checked its form. */
 export function announcedLength({ headers }: IncomingMessage): number | undefined {

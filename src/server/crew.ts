@@ -32,7 +32,9 @@ export class Crew {
   readonly #restarts: Restarts
   /** What those had counted who are no more. */
   #retired: Snapshot | undefined
-  #state: 'starting' | 'running' | 'stopping' = 'starting'
+  /** Who ends before is looked at then: what keeps one from listening ends the start. */
+  readonly #started = Promise.withResolvers<void>()
+  #isStopping = false
 
   /**
    * Returns once all workers listen. Throws what keeps one of them from it, as startService does: the
@@ -60,14 +62,14 @@ export class Crew {
 
   /** Lets all workers end when the answers under way are out. */
   async close(): Promise<void> {
-    this.#state = 'stopping'
+    this.#isStopping = true
     for (const member of this.#members) member.send({ type: 'stop' })
     await Promise.all([...this.#members].map(({ ended }) => ended))
   }
 
   /** Ends all workers at once. */
   abort(): void {
-    this.#state = 'stopping'
+    this.#isStopping = true
     for (const member of this.#members) member.kill()
   }
 
@@ -77,25 +79,30 @@ export class Crew {
     this.volumes = volumes
     const others = Array.from({ length: workers - 1 }, () => this.#add())
     await Promise.all(others.map(({ listening }) => listening))
-    this.#state = 'running'
+    this.#started.resolve()
   }
 
   #add(): Member {
     const member = new Member(this.#order, ({ id }) => void this.#answer(member, id))
     this.#members.add(member)
-    void member.ended.then((end) => this.#ended(member, end))
+    void this.#watch(member)
     return member
   }
 
-  async #ended(member: Member, { code, signal, lived }: End): Promise<void> {
+  async #watch(member: Member): Promise<void> {
+    await this.#started.promise
+    const end = await member.ended
     this.#members.delete(member)
     if (member.counted !== undefined) this.#retire(member.counted)
-    if (this.#state !== 'running') return
-    this.#log.error({ worker: member.pid, code, signal }, 'worker ended')
+    if (!this.#isStopping) await this.#replace(member, end)
+  }
+
+  async #replace({ pid }: Member, { code, signal, lived }: End): Promise<void> {
+    this.#log.error({ worker: pid, code, signal }, 'worker ended')
     const pause = this.#restarts.next(lived)
     if (pause === undefined) return this.#fail()
     await delay(pause)
-    if (this.#state !== 'running') return
+    if (this.#isStopping) return
     const next = this.#add()
     try {
       await next.listening

@@ -1,6 +1,8 @@
 /** What a service needs that writes, for as long as it runs. */
 import type { Logger } from 'pino'
+import { BufferPool } from '../buffer-pool.ts'
 import { messageOf } from '../errors.ts'
+import { MAX_BLOCK } from '../keep/locator.ts'
 import { type SigningKey, signLocator } from '../keep/signature.ts'
 import { FailureMemory } from '../volume/failure-memory.ts'
 import { KeepVolume } from '../volume/keep/keep.ts'
@@ -13,7 +15,6 @@ import {
   type Volume,
   type WritableVolume,
 } from '../volume/volume.ts'
-import { BufferPool } from './body.ts'
 import type { PullItem, TrashItem } from './lists.ts'
 import { isMountOf } from './mounts.ts'
 import { WorkList } from './work-list.ts'
@@ -69,7 +70,7 @@ export class Writes {
 
   constructor({ volumes, signing, log, idleLimit, buffers, trash, trashLifetime }: WritesParts) {
     this.trashes = trash
-    this.buffers = new BufferPool(buffers)
+    this.buffers = new BufferPool(buffers, MAX_BLOCK)
     this.signing = signing
     this.policy = { minAge: signing?.ttl ?? DEFAULT_TTL, lifetime: trashLifetime }
     this.#volumes = volumes.filter(isWritable)

@@ -63,7 +63,7 @@ export class Hedging {
     return true
   }
 
-  /** It was of use: the first one would have kept its reader waiting. */
+  /** It was of use: the first one would have kept its reader waiting, or has failed. */
   won(): void {
     this.#earn(1)
   }

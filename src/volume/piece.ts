@@ -94,6 +94,8 @@ export class Piece {
   }
 
   #room(): Uint8Array | undefined {
+    // TLS may deliver more before it notices that the request was ended: that is the next piece's room.
+    if (this.#at === this.#to) return undefined
     if (this.#sink !== undefined) return this.#sink.room?.()
     return this.#buffer!.subarray(this.#filled, this.#filled + this.#to - this.#at)
   }

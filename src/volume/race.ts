@@ -109,6 +109,8 @@ class Race {
       // Before any byte, one that fails leaves it all to the other.
       const [failed, left] = runner.isOver ? [runner, younger] : [younger, runner]
       await this.#failed(failed)
+      // Its rival would have to be asked now.
+      if (failed === runner) this.#parts.hedging?.won()
       runner = left
     }
   }

@@ -1,4 +1,5 @@
 /** What reads of blocks by several requests at once share: memory, and which stores are worth it. */
+import { BufferPool } from '../buffer-pool.ts'
 import type { BlockSource } from './volume.ts'
 
 export interface ReadAheadOptions {
@@ -33,14 +34,13 @@ const SYSTEM_CLOCK: ReadAheadClock = {
   },
 }
 
-/** All reads of a thread share one. Buffers are made when they are first needed, and kept for reuse. */
+/** All reads of a thread share one. */
 export class ReadAhead {
   readonly pieceBytes: number
   readonly clock: ReadAheadClock
-  readonly #free: Buffer[] = []
   /** Buffers at once, at most. */
   readonly #count: number
-  #taken = 0
+  readonly #buffers: BufferPool
   /** Reads that have something ahead, or may have. */
   #readers = 0
   /** Stores that the last read did not have to wait for. */
@@ -50,6 +50,7 @@ export class ReadAhead {
     this.pieceBytes = options.pieceBytes ?? PIECE_BYTES
     this.clock = options.clock ?? SYSTEM_CLOCK
     this.#count = Math.floor(options.bytes / this.pieceBytes)
+    this.#buffers = new BufferPool(this.#count, this.pieceBytes)
   }
 
   /** True if a read from `from` on might be cut into pieces. */
@@ -81,20 +82,17 @@ export class ReadAhead {
 
   /** Returns memory for a piece, if there is some for a reader that has `held` such buffers. */
   take(held: number): Buffer | undefined {
-    if (!this.hasRoom(held)) return undefined
-    this.#taken += 1
-    return this.#free.pop() ?? Buffer.allocUnsafeSlow(this.pieceBytes)
+    return this.hasRoom(held) ? this.#buffers.take() : undefined
   }
 
   /** True if `take` would return a buffer. */
   hasRoom(held: number): boolean {
     const share = Math.max(1, Math.floor(this.#count / Math.max(1, this.#readers)))
-    return held < Math.min(share, MOST_AHEAD) && this.#taken < this.#count
+    return held < Math.min(share, MOST_AHEAD) && !this.#buffers.isEmpty
   }
 
   /** Takes a buffer back that nobody writes to any more. */
   give(buffer: Buffer): void {
-    this.#taken -= 1
-    this.#free.push(buffer)
+    this.#buffers.give(buffer)
   }
 }

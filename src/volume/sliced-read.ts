@@ -81,7 +81,9 @@ class SlicedRead {
       while (this.#at < this.#source.length) await this.#advance()
     } finally {
       endLooks()
-      this.#shared.note(this.#source, this.#slowLooks > this.#looks / 2)
+      // Who was ended at once, as by a faster place, has learnt nothing of the store.
+      const knows = this.#looks > 0 || this.#at === this.#source.length
+      if (knows) this.#shared.note(this.#source, this.#slowLooks > this.#looks / 2)
       signal.removeEventListener('abort', onAbort)
       if (this.#isSlicing) this.#shared.leave()
       for (const piece of [this.#head, ...this.#ahead]) if (piece) this.#end(piece)

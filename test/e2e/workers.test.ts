@@ -2,15 +2,25 @@
 import assert from 'node:assert/strict'
 import { createHash, randomBytes } from 'node:crypto'
 import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
 import { mkdir, rename, writeFile } from 'node:fs/promises'
 import { get, type IncomingMessage } from 'node:http'
 import { get as secureGet } from 'node:https'
-import { createServer } from 'node:net'
+import { type AddressInfo, createServer } from 'node:net'
 import { join } from 'node:path'
 import { after, before, describe, it, type TestContext } from 'node:test'
+import { setTimeout as delay } from 'node:timers/promises'
 import { signLocator } from '../../src/keep/signature.ts'
 import { makeCertificate } from '../servers/certificate.ts'
-import { keepgw, keepgwOk, type Served, serve, temporary, until } from './keepgw.ts'
+import {
+  keepgw,
+  keepgwOk,
+  type Served,
+  serve,
+  start as startKeepgw,
+  temporary,
+  until,
+} from './keepgw.ts'
 
 const WORKERS = 3
 const MANAGEMENT = 'the-management-token'
@@ -163,6 +173,28 @@ describe('serve --workers', { timeout: 120_000 }, () => {
     assert.equal(await served.stop(), 0)
   })
 
+  it('replaces a worker that ends while others are started', async (t) => {
+    const port = await freePort()
+    const flags = [`--workers=${WORKERS}`, `--listen=127.0.0.1:${port}`, `--volume=${volume}`]
+    const primary = startKeepgw(['serve', ...flags], env)
+    t.after(() => primary.kill('SIGKILL'))
+    const workers = () => {
+      const list = readFileSync(`/proc/${primary.pid}/task/${primary.pid}/children`, 'utf8')
+      return list.split(' ').filter(Boolean).map(Number)
+    }
+    // The first one has to listen before there are others.
+    const isThere = () => fetch(`http://127.0.0.1:${port}`).then(Boolean, () => false)
+    while (!(await isThere())) await delay(5)
+    const [first] = workers()
+    process.kill(first!, 'SIGKILL')
+    await until(() => primary.output.stderr.includes('"msg":"listening"'))
+    await until(() => workers().length === WORKERS && !workers().includes(first!))
+    await until(() => primary.output.stderr.includes('"msg":"worker started"'))
+    const closed = once(primary, 'close')
+    primary.kill('SIGTERM')
+    assert.deepEqual(await closed, [0, null])
+  })
+
   it('tries again where a worker cannot start while the mapping’s disk is away', async (t) => {
     const served = await start(t)
     const [pid] = await allPids(served)
@@ -253,3 +285,11 @@ describe('serve --workers', { timeout: 120_000 }, () => {
     }
   })
 })
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo
+  server.close()
+  return port
+}

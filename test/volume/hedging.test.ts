@@ -134,6 +134,19 @@ function observed(name: string, read: BlockSource['read']) {
   return Object.assign(source, { asked })
 }
 
+/** A place that fails once the other one was asked; `ends` settles then. */
+function failingAfter(other: { asked: Promise<void> }) {
+  const { promise: ends, resolve } = Promise.withResolvers<void>()
+  const source = makeSource('first', data, {
+    async read() {
+      await other.asked
+      resolve()
+      throw failure('unreachable')
+    },
+  })
+  return Object.assign(source, { ends })
+}
+
 const good: BlockSource['read'] = (from, sink) => deliver(data, from, data.length, sink)
 
 const untilAborted: BlockSource['read'] = async (_from, _sink, signal) => {
@@ -256,6 +269,21 @@ test('where a rival fails, the one after it is asked', async () => {
   ])
   assert.ok(bytes.equals(data))
   assert.deepEqual(hedges, [{ source: 'slow', rival: 'd', won: true }])
+})
+
+test('a rival that is all there is, as the first one has failed, was not in vain', async () => {
+  const hedging = new Hedging(1)
+  for (let i = 0; i < 20; i++) {
+    const rival = observed('rival', async (from, sink, signal) => {
+      await first.ends
+      await setImmediate()
+      await good(from, sink, signal)
+    })
+    const first = failingAfter(rival)
+    assert.ok((await run([first, rival], { hedging })).bytes.equals(data))
+    assert.deepEqual(rival.reads, [0])
+  }
+  for (let i = 0; i < 16; i++) assert.ok(hedging.begin(), `${i} are left`)
 })
 
 describe('what is said of a block whose places are raced', () => {

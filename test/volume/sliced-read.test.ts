@@ -3,6 +3,7 @@ import { describe, test } from 'node:test'
 import { setImmediate } from 'node:timers/promises'
 import fc from 'fast-check'
 import { RemoteError, type Sink } from '../../src/remote/remote.ts'
+import { Piece } from '../../src/volume/piece.ts'
 import { ReadAhead } from '../../src/volume/read-ahead.ts'
 import { readSliced } from '../../src/volume/sliced-read.ts'
 import type { BlockSource } from '../../src/volume/volume.ts'
@@ -263,6 +264,17 @@ describe('one request a block', () => {
     assert.equal(other.asked.length, 20)
   })
 
+  test('that is ended before it was looked at says nothing of the store', async () => {
+    const ahead = shared(4)
+    const gone = new AbortController()
+    const { source, asked } = inParts((_from, _sink, signal) => aborted(signal))
+    const reading = readSliced(ahead, source, 0, () => {}, gone.signal)
+    gone.abort(new Error('another place was faster'))
+    await assert.rejects(reading, /faster/)
+    assert.ok(asked.length > 1)
+    assert.equal(ahead.isFast(source), false)
+  })
+
   /** A read from a store that counts as fast, which stops at byte 2500. */
   async function stopped(sink?: Sink) {
     const clock = makeClock()
@@ -363,4 +375,27 @@ test('whatever pieces do: the bytes are right, up to the first that failed', asy
     ),
     { numRuns: 150 },
   )
+})
+
+test('a piece that has all its bytes offers no memory for more: the next one has it', async () => {
+  const { promise: asked, resolve } = Promise.withResolvers<Sink>()
+  const { source } = inParts((_from, sink, signal) => {
+    resolve(sink)
+    return aborted(signal)
+  })
+  const room = Buffer.alloc(PIECE)
+  const piece = new Piece(
+    source,
+    0,
+    data.length,
+    Object.assign(() => {}, { room: () => room }),
+  )
+  const sink = await asked
+  await sink(data.subarray(0, 100))
+  assert.equal(sink.room?.(), room)
+  piece.endAt(PIECE)
+  await sink(data.subarray(100, 2 * PIECE))
+  // TLS delivers what it has at hand even when the request was ended meanwhile.
+  assert.equal(sink.room?.(), undefined)
+  await piece.stop()
 })

@@ -210,11 +210,14 @@ export class Connection {
       this.#backlog.push(Buffer.from(chunk))
       return false
     }
+    const exchange = this.#exchange
     this.#take(chunk)
-    if (this.#destroyed && memory === this.#memory) this.#mayBeLookedAt = true
-    if (!this.waitsForReader) return !this.#destroyed
-    if (memory === this.#memory) this.#takeTurns()
-    return false
+    if (memory === this.#memory) {
+      if (this.#destroyed) this.#mayBeLookedAt = true
+      // Also when the answer is over: its reader may be busy with the last piece.
+      else if (exchange?.isBusy) this.#takeTurns()
+    }
+    return !this.#destroyed && !this.waitsForReader
   }
 
   #takeTurns(): void {

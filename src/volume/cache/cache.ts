@@ -1,10 +1,12 @@
 /** A cache of blocks on disk: blocks that were read and proven, for the next one who asks for them. */
+import { BufferPool } from '../../buffer-pool.ts'
 import { messageOf } from '../../errors.ts'
 import { RemoteError } from '../../remote/remote.ts'
 import type { BlockOrigin, BlockSource } from '../volume.ts'
 import { CacheDirectory } from './directory.ts'
 import { BrokenEntry, Entry } from './entry.ts'
-import { Fill, Pieces } from './fill.ts'
+import { Fill } from './fill.ts'
+import { PIECE } from './format.ts'
 import { Space } from './space.ts'
 
 /** Pieces of 256 KiB that may wait for the disk. */
@@ -51,7 +53,7 @@ export class BlockCache implements BlockOrigin {
   readonly limit: number
   readonly #directory: CacheDirectory
   readonly #space: Space
-  readonly #pieces = new Pieces(WAITING_PIECES)
+  readonly #pieces = new BufferPool(WAITING_PIECES, PIECE)
   readonly #fills = new Map<string, Fill>()
   readonly #warned = new Set<string>()
   readonly #warn: (error: unknown) => void

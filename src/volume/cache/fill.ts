@@ -4,32 +4,10 @@
  */
 import { rm } from 'node:fs/promises'
 import { crc32 } from 'node:zlib'
+import type { BufferPool } from '../../buffer-pool.ts'
 import { bytesOnDisk, type CacheDirectory, type TemporaryFile } from './directory.ts'
 import { fileLength, formatTail, PIECE } from './format.ts'
 import type { Space } from './space.ts'
-
-/** Memory for pieces that wait for the disk: made when it is first needed, and used again. */
-export class Pieces {
-  readonly #free: Buffer[] = []
-  #left: number
-
-  constructor(count: number) {
-    this.#left = count
-  }
-
-  /** Returns PIECE bytes, or undefined where all are in use. */
-  take(): Buffer | undefined {
-    if (this.#left === 0) return undefined
-    this.#left -= 1
-    return this.#free.pop() ?? Buffer.allocUnsafeSlow(PIECE)
-  }
-
-  /** Takes a piece back. */
-  give(piece: Buffer): void {
-    this.#free.push(piece)
-    this.#left += 1
-  }
-}
 
 export interface FillParts {
   hash: string
@@ -37,7 +15,8 @@ export interface FillParts {
   length: number
   directory: CacheDirectory
   space: Space
-  pieces: Pieces
+  /** Memory for what waits for the disk; each has PIECE bytes. */
+  pieces: BufferPool
 }
 
 /** One block on its way into the cache. Either keep() or abandon() must be called in the end. */
@@ -129,8 +108,11 @@ export class Fill {
         const piece = await this.#next()
         if (piece === undefined) break
         const size = Math.min(PIECE, length - at)
-        await writeAll(handle, piece.subarray(0, size), at)
-        this.#parts.pieces.give(piece)
+        try {
+          await writeAll(handle, piece.subarray(0, size), at)
+        } finally {
+          this.#parts.pieces.give(piece)
+        }
         at += size
       }
       if (this.#state !== 'proven') return false

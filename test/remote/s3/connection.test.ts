@@ -130,6 +130,50 @@ test('more than was asked for belongs to nobody', async (t) => {
   assert.equal(connections.length, 2)
 })
 
+test('more than was asked for does not overwrite a last piece that is still looked at', async (t) => {
+  const { origin, client, connections } = await serve(t, (socket) => socket.write(answer('right')))
+  const { promise: taken, resolve: take } = Promise.withResolvers<Uint8Array>()
+  const { promise: pause, resolve: goOn } = Promise.withResolvers<void>()
+  const request = client.request(
+    { origin, method: 'GET', path: '/', headers: {} },
+    () => (chunk) => {
+      take(chunk)
+      return pause
+    },
+  )
+  const chunk = await taken
+  const [socket] = connections
+  const closed = once(socket!, 'close')
+  socket!.write('x'.repeat(10_000))
+  await closed
+  assert.equal(Buffer.from(chunk).toString('latin1'), 'right')
+  goOn()
+  await request
+})
+
+test('a connection that ends leaves its last piece to the reader that still looks at it', async (t) => {
+  const bodies = ['right', 'other', 'third']
+  const { origin, client, connections, get } = await serve(t, (socket, number) => {
+    socket.write(answer(bodies[number - 1]!))
+  })
+  const { promise: taken, resolve: take } = Promise.withResolvers<Uint8Array>()
+  const { promise: pause, resolve: goOn } = Promise.withResolvers<void>()
+  const request = client.request(
+    { origin, method: 'GET', path: '/', headers: {} },
+    () => (chunk) => {
+      take(chunk)
+      return pause
+    },
+  )
+  const chunk = await taken
+  connections[0]!.end()
+  await once(connections[0]!, 'close')
+  await Promise.all([get(), get()])
+  assert.equal(Buffer.from(chunk).toString('latin1'), 'right')
+  goOn()
+  await request
+})
+
 test('what comes to an idle connection ends it', async (t) => {
   const { get, connections } = await serve(t, (socket, number) => {
     socket.write(answer(`body ${number}`))

@@ -5,8 +5,9 @@ import { once } from 'node:events'
 import { mkdir, statfs, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, type TestContext, test } from 'node:test'
+import { BufferPool } from '../../../src/buffer-pool.ts'
 import { CacheDirectory } from '../../../src/volume/cache/directory.ts'
-import { Fill, Pieces } from '../../../src/volume/cache/fill.ts'
+import { Fill } from '../../../src/volume/cache/fill.ts'
 import { PIECE } from '../../../src/volume/cache/format.ts'
 import type { Space } from '../../../src/volume/cache/space.ts'
 import { makeBlock, makeSource } from '../fakes.ts'
@@ -67,7 +68,7 @@ describe('a file under way', () => {
 
 describe('a disk that is slower than the client', () => {
   /** A fill whose disk has not begun yet. */
-  async function blockedFill(t: TestContext, pieces: Pieces) {
+  async function blockedFill(t: TestContext, pieces: BufferPool) {
     const { promise, resolve } = Promise.withResolvers<undefined>()
     const space = { claim: () => promise } as unknown as Space
     const directory = new CacheDirectory(await scratch(t))
@@ -76,7 +77,7 @@ describe('a disk that is slower than the client', () => {
   }
 
   test('is not waited for: the block is given up, and its memory is free again', async (t) => {
-    const pieces = new Pieces(2)
+    const pieces = new BufferPool(2, PIECE)
     const { fill, begin } = await blockedFill(t, pieces)
     fill.take(Buffer.alloc(3 * PIECE))
     fill.take(Buffer.alloc(PIECE))
@@ -88,7 +89,7 @@ describe('a disk that is slower than the client', () => {
   })
 
   test('takes memory that is bounded for all blocks together', async (t) => {
-    const pieces = new Pieces(3)
+    const pieces = new BufferPool(3, PIECE)
     const fills = [await blockedFill(t, pieces), await blockedFill(t, pieces)]
     for (const { fill } of fills) fill.take(Buffer.alloc(2 * PIECE))
     assert.equal(pieces.take(), undefined)
