@@ -38,27 +38,6 @@ export function createLog(
   return pino(options, format === 'json' ? stream : asText(stream))
 }
 
-/**
- * Returns a stream that passes on at once what is written to it in one turn of the event loop: a busy
- * server logs two lines a request, and each write(2) has its price. What is left at the end of the
- * process is written then.
- */
-export function inTurns(stream: DestinationStream): DestinationStream {
-  let lines = ''
-  const flush = () => {
-    const text = lines
-    lines = ''
-    if (text !== '') stream.write(text)
-  }
-  process.once('exit', flush)
-  return {
-    write(line) {
-      if (lines === '') setImmediate(flush)
-      lines += line
-    },
-  }
-}
-
 /** Middleware: gives each request its state, and logs and counts it. */
 export function logRequests({ log, counters, metrics }: Service): Middleware<RequestState> {
   return async (ctx, next) => {

@@ -1,7 +1,7 @@
 /** One run of `keepgw serve`, from its start to its end. */
 import { ExitCode } from '../errors.ts'
 import { Crew } from './crew.ts'
-import { createLog, inTurns } from './request-log.ts'
+import { createLog } from './request-log.ts'
 import type { ServeSettings } from './settings.ts'
 import { type RunningService, startService } from './start.ts'
 
@@ -19,7 +19,7 @@ export interface Serving extends Pick<RunningService, 'address' | 'volumes' | 'c
  */
 export async function serveUntilSignal(settings: ServeSettings): Promise<void> {
   const { workers } = settings
-  const log = createLog(inTurns(process.stderr), { ...settings.log, withPid: workers > 1 })
+  const log = createLog(process.stderr, { ...settings.log, withPid: workers > 1 })
   const serving = workers > 1 ? await Crew.start(settings, log) : await serveAlone(settings, log)
   const { address, volumes } = serving
   const signing = settings.signing !== undefined

@@ -3,7 +3,7 @@
  * ends a worker whose primary is no more.
  */
 import { KeepgwError, messageOf } from '../errors.ts'
-import { createLog, inTurns } from './request-log.ts'
+import { createLog } from './request-log.ts'
 import type { Snapshot } from './snapshot.ts'
 import { type RunningService, startService } from './start.ts'
 import type { Order, Report } from './worker-messages.ts'
@@ -31,7 +31,7 @@ async function obey(order: Order): Promise<void> {
 }
 
 async function serve({ settings, processes }: ServeOrder): Promise<void> {
-  const log = createLog(inTurns(process.stderr), { ...settings.log, withPid: true })
+  const log = createLog(process.stderr, { ...settings.log, withPid: true })
   try {
     service = await startService(settings, { log, processes, snapshot: askTotal })
     report({ type: 'listening', address: service.address, volumes: service.volumes })
