@@ -18,7 +18,7 @@ const SHARD = /^[0-9a-f]{3}$/
 const FIRST_READ = 2048
 const READ_SIZE = 65_536
 
-// Half of what a FileHandle costs, for each block that is served.
+// A FileHandle costs more, and each block that is served pays for it.
 const open = promisify(openFile)
 const read = promisify(readFile)
 

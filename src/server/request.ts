@@ -65,7 +65,7 @@ export function beginRequest(ctx: Context, over: () => void): RequestState {
 /** Returns the client's request id if it is fit for logs and headers, or a new one. */
 export function requestId(sent: string): string {
   if (/^[\x21-\x7e]{1,128}$/.test(sent)) return sent
-  // Node makes these in advance, which other random bytes are too dear without.
+  // Node makes these in advance, and need not ask for random bytes each time.
   return `req-${randomUUID().replaceAll('-', '').slice(0, 20)}`
 }
 

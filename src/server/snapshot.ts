@@ -27,13 +27,14 @@ export interface SnapshotParts {
 /** Returns what one server has counted up to now. */
 export async function takeSnapshot(parts: SnapshotParts): Promise<Snapshot> {
   const { counters, metrics, cache } = parts
-  const { uptime, requests, running, statuses, blocks, bytes, errors, failovers } = counters
+  const { uptime, requests, running, statuses, blocks, bytes, errors, failovers, hedges } = counters
   const shared = {
     requests: { total: requests, running, byStatus: { ...statuses } },
     blocks,
     bytes,
     errors: { ...errors },
     failovers: { ...failovers },
+    hedges: { ...hedges },
   }
   return {
     uptimeSeconds: uptime,

@@ -41,8 +41,7 @@ export class Hedging {
    */
   delay({ store }: BlockSource): number {
     if (this.#after !== 'auto') return this.#after
-    const limit = this.#stores.get(store)?.limit ?? this.#slowest()
-    return limit ?? UNKNOWN
+    return this.#stores.get(store)?.limit ?? this.#slowest() ?? UNKNOWN
   }
 
   /** Notes that a first byte took so many milliseconds. */

@@ -157,6 +157,7 @@ test('the status counts what was done', async (t) => {
     { uuid: mountUuid('zzzzz', 'keepgw:one'), deviceId: 'keepgw:one', volume: 'one' },
     { uuid: mountUuid('zzzzz', 'keepgw:two'), deviceId: 'keepgw:two', volume: 'two' },
   ])
+  assert.deepEqual(status.hedges, { won: 0, lost: 0 })
   assert.deepEqual(status.requests, { total: 3, running: 1, byStatus: { 200: 1, 404: 1 } })
   assert.deepEqual([status.blocks, status.bytes], [1, 10 + 'Not Found\n'.length])
   assert.equal(status.errors['not-found'], 1)

@@ -2,12 +2,12 @@ import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
-import { connect } from 'node:net'
 import { test } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
 import { HeadBucketCommand } from '@aws-sdk/client-s3'
 import { startFauxqs } from './fauxqs.ts'
 import { connectTo, makeBucket, NO_S3, type S3Server, sharedS3 } from './s3.ts'
+import { accepts } from './supervised.ts'
 
 const shared = sharedS3()
 const onSeaweedfs = shared?.kind === 'seaweedfs' ? false : 'holds for SeaweedFS alone'
@@ -63,19 +63,7 @@ test('SeaweedFS ends with the process that started it', { skip: onSeaweedfs }, a
   const parent = spawn(process.execPath, ['--input-type=module', '-e', script])
   const [endpoint] = await once(parent.stdout, 'data')
   const { port } = new URL(String(endpoint))
-  assert.equal(await isListening(Number(port)), true)
+  assert.equal(await accepts(Number(port)), true)
   parent.kill('SIGKILL')
-  while (await isListening(Number(port))) await delay(20)
+  while (await accepts(Number(port))) await delay(20)
 })
-
-async function isListening(port: number): Promise<boolean> {
-  const socket = connect(port, '127.0.0.1')
-  try {
-    await once(socket, 'connect')
-    return true
-  } catch {
-    return false
-  } finally {
-    socket.destroy()
-  }
-}

@@ -58,7 +58,8 @@ export async function freePort(): Promise<number> {
   return port
 }
 
-async function accepts(port: number): Promise<boolean> {
+/** True while something listens at the port. */
+export async function accepts(port: number): Promise<boolean> {
   const socket = connect(port, HOST)
   try {
     await once(socket, 'connect')

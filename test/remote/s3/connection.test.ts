@@ -130,8 +130,8 @@ test('more than was asked for belongs to nobody', async (t) => {
   assert.equal(connections.length, 2)
 })
 
-test('more than was asked for does not overwrite a last piece that is still looked at', async (t) => {
-  const { origin, client, connections } = await serve(t, (socket) => socket.write(answer('right')))
+/** Sends GET, and returns the first piece of the answer, whose reader is busy with it until `goOn`. */
+async function pausedAtFirst(client: HttpClient, origin: string) {
   const { promise: taken, resolve: take } = Promise.withResolvers<Uint8Array>()
   const { promise: pause, resolve: goOn } = Promise.withResolvers<void>()
   const request = client.request(
@@ -141,7 +141,12 @@ test('more than was asked for does not overwrite a last piece that is still look
       return pause
     },
   )
-  const chunk = await taken
+  return { chunk: await taken, goOn, request }
+}
+
+test('more than was asked for does not overwrite a last piece that is still looked at', async (t) => {
+  const { origin, client, connections } = await serve(t, (socket) => socket.write(answer('right')))
+  const { chunk, goOn, request } = await pausedAtFirst(client, origin)
   const [socket] = connections
   const closed = once(socket!, 'close')
   socket!.write('x'.repeat(10_000))
@@ -156,16 +161,7 @@ test('a connection that ends leaves its last piece to the reader that still look
   const { origin, client, connections, get } = await serve(t, (socket, number) => {
     socket.write(answer(bodies[number - 1]!))
   })
-  const { promise: taken, resolve: take } = Promise.withResolvers<Uint8Array>()
-  const { promise: pause, resolve: goOn } = Promise.withResolvers<void>()
-  const request = client.request(
-    { origin, method: 'GET', path: '/', headers: {} },
-    () => (chunk) => {
-      take(chunk)
-      return pause
-    },
-  )
-  const chunk = await taken
+  const { chunk, goOn, request } = await pausedAtFirst(client, origin)
   connections[0]!.end()
   await once(connections[0]!, 'close')
   await Promise.all([get(), get()])
