@@ -61,8 +61,11 @@ describe('serve with hundreds of readers', { skip, concurrency: true, timeout: 2
       const leaving = several(100, async (at) => {
         const socket = await begin(served)
         await delay(at * 10)
+        const closed = new Promise((resolve) => socket.once('close', resolve))
         if (at % 2 === 0) socket.resetAndDestroy()
-        else socket.end().destroySoon()
+        // Says that it will send no more, and would still read: to a server that is a client that left.
+        else socket.end().resume()
+        await closed
       })
       const hashes = [...bucket.small.keys()]
       await several(300, (at) => bucket.read(served, hashes[at % hashes.length]!))
