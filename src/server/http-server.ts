@@ -42,7 +42,8 @@ export function createHttpServer(service: Service, tls: TlsFiles | undefined): S
     socket.destroy(turns.isAnswering(socket) ? new TimedOut(silence) : undefined)
   })
   server.on('clientError', (error: ParserError, socket: Socket) => {
-    if (!mayBeAnswered(error, socket) || turns.isAnswering(socket)) socket.destroy()
+    if (turns.isAnswering(socket)) socket.destroy(lateness(error, timeouts))
+    else if (!mayBeAnswered(error, socket)) socket.destroy()
     else if (!touches?.take(error, socket)) answerUnparsed(service, error, socket)
   })
   return server
@@ -63,6 +64,12 @@ function openServer(timeouts: ClientTimeouts, tls: TlsFiles | undefined): Server
       : createTlsServer({ ...options, ...tls, handshakeTimeout: head })
   server.timeout = silence
   return server
+}
+
+/** Returns what the log says of a request that is being answered, if it is its body that is late. */
+function lateness({ code }: ParserError, { request }: ClientTimeouts): TimedOut | undefined {
+  if (code !== 'ERR_HTTP_REQUEST_TIMEOUT') return undefined
+  return new TimedOut(`the request did not come whole within ${request / 1000} s`)
 }
 
 /** False where nobody is left to read an answer, or there is no TLS to send it through. */

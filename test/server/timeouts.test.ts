@@ -191,6 +191,8 @@ describe('a client', { concurrency: true, timeout: 60_000 }, () => {
     socket.write(putHead)
     void sendSlowly(socket, 'x'.repeat(999), 999, 50)
     assert.equal(await received(socket), '')
+    const line = await h.logLine(({ msg }) => msg === 'response')
+    assert.match(String(line.respError), /did not come whole within 0\.8 s/)
   })
 
   test('that waits for a slow disk is not blamed for it', async (t) => {

@@ -16,6 +16,7 @@ export function chart(title: string, curves: readonly Curve[]): string {
   const panels = curves.map((curve, at) => panel(curve, MARGIN.top + at * STEP))
   const size = `width="${WIDTH + 2 * MARGIN.left}" height="${MARGIN.top + curves.length * STEP}"`
   return `<svg xmlns="http://www.w3.org/2000/svg" ${size} font-family="sans-serif" font-size="12">
+<title>${title}</title>
 <rect width="100%" height="100%" fill="white"/>
 ${text(MARGIN.left, 18, title)}
 ${panels.join('\n')}
