@@ -62,7 +62,9 @@ export function isWrite(method: string, path: string): boolean {
 }
 
 async function route(service: Service, ctx: Context): Promise<void> {
-  const { method, state } = ctx
+  const { method, state, req } = ctx
+  // Node's parser lets pass what says that it is 0.9 or 2.0.
+  if (req.httpVersionMajor !== 1) throw new Refused(400, 'Bad Request', { Connection: 'close' })
   const path = state.path ?? ''
   const watcher = find(WATCHERS, method, path)
   if (watcher !== undefined) return watcher(service, ctx)

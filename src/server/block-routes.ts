@@ -5,7 +5,7 @@ import { checkBlock, proveBlock } from '../volume/check-block.ts'
 import { type BlockOutput, readBlock } from '../volume/read-block.ts'
 import type { BlockQuery } from '../volume/source-walk.ts'
 import { authorizeRead } from './access.ts'
-import { Refused } from './errors.ts'
+import { Refused, TimedOut } from './errors.ts'
 import { type Context, write } from './request.ts'
 import { logFailover, logHedge } from './request-log.ts'
 import type { Service } from './service.ts'
@@ -28,10 +28,17 @@ export async function getBlock(service: Service, ctx: Context, name: string): Pr
       state.bodyBytes += chunk.length
     },
   }
-  const { cache, limits } = service
-  await limits.blocks.run(() => {
-    return cache === undefined ? readBlock(query, output) : readThrough(cache, query, output)
-  })
+  const { cache, limits, timeouts } = service
+  const late = setTimeout(() => {
+    res.destroy(new TimedOut(`the answer took longer than ${timeouts.answer / 1000} s`))
+  }, timeouts.answer)
+  try {
+    await limits.blocks.run(() => {
+      return cache === undefined ? readBlock(query, output) : readThrough(cache, query, output)
+    })
+  } finally {
+    clearTimeout(late)
+  }
   res.end()
   service.counters.blocks += 1
 }

@@ -1,6 +1,7 @@
 /** One worker, as the primary sees it. */
 import cluster, { type Worker } from 'node:cluster'
 import { KeepgwError } from '../errors.ts'
+import { Pulse } from './pulse.ts'
 import type { Snapshot } from './snapshot.ts'
 import type { Order, Report } from './worker-messages.ts'
 
@@ -18,6 +19,14 @@ export interface End {
   lived: number
 }
 
+/** What the crew wants to know of a member. */
+export interface MemberEvents {
+  /** It wants to know what all have counted. */
+  onAsk(ask: Ask): void
+  /** It has not ended, and does not answer any more. */
+  onHung(): void
+}
+
 /** A process that is started when this is made. */
 export class Member {
   /** What it last said that it has counted; undefined where it never did. */
@@ -26,16 +35,20 @@ export class Member {
   readonly listening: Promise<Listening>
   readonly ended: Promise<End>
   readonly #worker: Worker
-  readonly #onAsk: (ask: Ask) => void
+  readonly #events: MemberEvents
   readonly #listening = Promise.withResolvers<Listening>()
   /** Those who wait for what it has counted. */
   readonly #waiting = new Map<number, () => void>()
   #questions = 0
+  /** The connection that it was given last: open here, too, until it has taken it. */
+  #given: { close(): void } | undefined
+  /** From when it listens: how long a start takes is for its disks to say. */
+  #pulse: Pulse | undefined
 
-  /** `onAsk` is told when it wants to know what all have counted. */
-  constructor(serve: Order, onAsk: (ask: Ask) => void) {
-    this.#onAsk = onAsk
+  constructor(serve: Order, events: MemberEvents) {
+    this.#events = events
     this.#worker = cluster.fork()
+    this.#noteGiven(this.#worker.process)
     this.listening = this.#listening.promise
     // Not everybody asks.
     this.listening.catch(() => {})
@@ -74,17 +87,39 @@ export class Member {
   }
 
   #take(report: Report): void {
-    if (report.type === 'listening') this.#listening.resolve(report)
-    else if (report.type === 'failed') {
+    this.#pulse?.heard()
+    if (report.type === 'alive') return
+    if (report.type === 'listening') {
+      this.#pulse = new Pulse({
+        ask: () => this.send({ type: 'alive?' }),
+        lost: () => this.#events.onHung(),
+      })
+      this.#listening.resolve(report)
+    } else if (report.type === 'failed') {
       const { message, hint, exitCode } = report
       this.#listening.reject(
         new KeepgwError(message, { exitCode, ...(hint === undefined ? {} : { hint }) }),
       )
     } else {
       this.counted = report.snapshot
-      if (report.type === 'ask') this.#onAsk(report)
+      if (report.type === 'ask') this.#events.onAsk(report)
       else this.#waiting.get(report.id)?.()
     }
+  }
+
+  /**
+   * node:cluster forgets the connection that a worker was given and had not taken when it ended: its client
+   * would wait for ever, and this process would keep it open. One is given at a time, and closing it again
+   * does nothing.
+   */
+  #noteGiven(process: Worker['process']): void {
+    process.send = new Proxy(process.send, {
+      apply: (send, self, [message, handle, ...rest]) => {
+        // Where there is none, a callback may be in its place.
+        if (typeof handle === 'object') this.#given = handle ?? undefined
+        return Reflect.apply(send, self, [message, handle, ...rest])
+      },
+    })
   }
 
   #watch(): Promise<End> {
@@ -92,6 +127,8 @@ export class Member {
     const worker = this.#worker
     return new Promise((resolve) => {
       const onEnd = (code: number | null, signal: string | null) => {
+        this.#pulse?.end()
+        this.#given?.close()
         for (const answer of this.#waiting.values()) answer()
         const how = signal ?? `exit code ${code}`
         this.#listening.reject(new KeepgwError(`a worker ended before it listened: ${how}`))

@@ -9,6 +9,7 @@ import { fileURLToPath } from 'node:url'
 import type { Logger } from 'pino'
 import { KeepgwError, messageOf } from '../errors.ts'
 import { type End, Member } from './crew-member.ts'
+import { SILENT_SECONDS } from './pulse.ts'
 import { Restarts } from './restarts.ts'
 import type { ServeSettings } from './settings.ts'
 import { mergeSnapshots, retire, type Snapshot } from './snapshot.ts'
@@ -83,7 +84,14 @@ export class Crew {
   }
 
   #add(): Member {
-    const member = new Member(this.#order, ({ id }) => void this.#answer(member, id))
+    const member: Member = new Member(this.#order, {
+      onAsk: ({ id }) => void this.#answer(member, id),
+      onHung: () => {
+        const fields = { worker: member.pid, seconds: SILENT_SECONDS }
+        this.#log.error(fields, 'worker does not answer, and is killed')
+        member.kill()
+      },
+    })
     this.#members.add(member)
     void this.#watch(member)
     return member

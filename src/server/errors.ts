@@ -46,6 +46,11 @@ export class ClientGone extends Error {
   }
 }
 
+/** The connection was closed, since the client or its answer took too long. */
+export class TimedOut extends Error {
+  override readonly name = 'TimedOut'
+}
+
 const BLOCK_ANSWERS: Record<BlockFailure, ErrorAnswer> = {
   'not-found': { status: 404, text: 'Not Found', kind: 'not-found' },
   corrupt: { status: 502, text: 'checksum mismatch in stored data', kind: 'corrupt' },

@@ -18,6 +18,9 @@ export interface LogOptions {
   withPid?: boolean
 }
 
+/** Characters of each text that a client sent. */
+const MOST_LOGGED = 400
+
 export type LogLevel = 'debug' | 'info' | 'warn' | 'error'
 export type LogFormat = 'json' | 'text'
 
@@ -84,12 +87,20 @@ function requestFields(ctx: Context): Record<string, unknown> {
     RequestID: id,
     remoteAddr: `${ctx.req.socket.remoteAddress}:${ctx.req.socket.remotePort}`,
     reqMethod: ctx.method,
-    reqHost: ctx.get('Host'),
-    reqPath: rawPath,
-    reqQuery: withoutToken(query),
+    reqHost: shortened(ctx.get('Host')),
+    reqPath: shortened(rawPath),
+    reqQuery: shortened(withoutToken(query)),
     reqBytes: Number(ctx.get('Content-Length')) || 0,
     ...(token === undefined ? {} : { tokenUUIDs: [tokenName(token)] }),
   }
+}
+
+/**
+ * Returns what a line of the log has of a text that a client sent. Several processes write to one pipe, which
+ * keeps lines apart up to 4096 bytes (PIPE_BUF); some characters take two in JSON.
+ */
+export function shortened(text: string): string {
+  return text.length <= MOST_LOGGED ? text : `${text.slice(0, MOST_LOGGED)}…`
 }
 
 /** A status of 0 says that the client went away without any answer. */

@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto'
 import type { ServerResponse } from 'node:http'
 import type { ParameterizedContext } from 'koa'
 import { requestToken } from '../keep/token.ts'
-import { ClientGone } from './errors.ts'
+import { ClientGone, TimedOut } from './errors.ts'
 
 export interface RequestState {
   /** X-Request-Id: the client's own, or made up. */
@@ -49,7 +49,7 @@ export function beginRequest(ctx: Context, over: () => void): RequestState {
     socket.off('close', end)
     if (!res.writableFinished) {
       // An answer that we cut ourselves says why already.
-      state.error ??= new ClientGone()
+      state.error ??= socket.errored instanceof TimedOut ? socket.errored : new ClientGone()
       controller.abort(state.error)
     }
     over()

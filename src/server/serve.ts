@@ -1,7 +1,6 @@
 /** Starts and stops the server. */
-import { createServer, type Server } from 'node:http'
-import { createServer as createTlsServer } from 'node:https'
-import type { AddressInfo, Socket } from 'node:net'
+import type { Server } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import type { Logger } from 'pino'
 import { openEngine } from '../hash/engine.ts'
 import type { SigningKey } from '../keep/signature.ts'
@@ -9,8 +8,8 @@ import type { BlockCache } from '../volume/cache/cache.ts'
 import { FailureMemory } from '../volume/failure-memory.ts'
 import { type HedgeAfter, Hedging } from '../volume/hedging.ts'
 import { ReadAhead } from '../volume/read-ahead.ts'
-import { createApp } from './app.ts'
 import { Counters } from './counters.ts'
+import { createHttpServer, type TlsFiles } from './http-server.ts'
 import { Limit } from './limit.ts'
 import { formatListen, type ListenAddress, listenError } from './listen.ts'
 import { MeteredVolume } from './metered-volume.ts'
@@ -18,8 +17,7 @@ import { Metrics } from './metrics.ts'
 import { assertDistinct, type Mount } from './mounts.ts'
 import type { HeadMode, ServerTokens, Service } from './service.ts'
 import { type Snapshot, takeSnapshot } from './snapshot.ts'
-import { Touches } from './touch.ts'
-import { answerUnparsed, type ParserError } from './unparsed.ts'
+import { CLIENT_TIMEOUTS, type ClientTimeouts } from './timeouts.ts'
 import { type WriteOptions, Writes } from './writes.ts'
 
 export interface ServeOptions {
@@ -48,11 +46,8 @@ export interface ServeOptions {
   readAhead?: number
   /** When a place that is slow to its first byte is raced by another one; 0, the default, is never. */
   hedgeAfter?: HedgeAfter
-}
-
-export interface TlsFiles {
-  cert: Buffer
-  key: Buffer
+  /** For tests, which cannot wait for minutes. */
+  timeouts?: Partial<ClientTimeouts>
 }
 
 export interface RunningServer {
@@ -121,46 +116,9 @@ function makeService(options: ServeOptions): Service {
     log,
     idleLimit,
   })
+  const timeouts = { ...CLIENT_TIMEOUTS, ...options.timeouts }
   const snapshot = options.snapshot ?? (() => takeSnapshot({ counters, metrics, cache }))
-  return { mounts, volumes, tokens, snapshot, signing, head, writes, cache, ...shared }
-}
-
-function createHttpServer(service: Service, tls: TlsFiles | undefined): Server {
-  const handle = createApp(service).callback()
-  /** Sockets with an answer on its way, where bytes of another one would be taken for its body. */
-  const answering = new WeakMap<Socket, number>()
-  const count = (socket: Socket, change: number) => {
-    answering.set(socket, (answering.get(socket) ?? 0) + change)
-  }
-  const server = tls === undefined ? createServer() : createTlsServer(tls)
-  const opened = tls === undefined ? 'connection' : 'secureConnection'
-  const touches = service.writes === undefined ? undefined : new Touches(server, opened)
-  const onRequest = (...[req, res]: Parameters<typeof handle>) => {
-    Touches.restore(req)
-    const { socket } = req
-    count(socket, 1)
-    res.once('close', () => {
-      count(socket, -1)
-      // A connection that is kept alive would hold up the end by its time-out.
-      if (!server.listening) setImmediate(() => server.closeIdleConnections())
-    })
-    handle(req, res)
-  }
-  server.on('request', onRequest)
-  // Who is told to go on and send a body is told so by the route that wants one.
-  server.on('checkContinue', onRequest)
-  server.on('clientError', (error: ParserError, socket: Socket) => {
-    const isTls = error.code?.startsWith('ERR_SSL_')
-    if (
-      isTls ||
-      error.code === 'ECONNRESET' ||
-      !socket.writable ||
-      (answering.get(socket) ?? 0) > 0
-    ) {
-      socket.destroy()
-    } else if (!touches?.take(error, socket)) answerUnparsed(service, error, socket)
-  })
-  return server
+  return { mounts, volumes, tokens, snapshot, signing, head, writes, cache, timeouts, ...shared }
 }
 
 async function listen(server: Server, address: ListenAddress): Promise<void> {

@@ -12,6 +12,7 @@ import type { Limit } from './limit.ts'
 import type { Metrics } from './metrics.ts'
 import type { Mount } from './mounts.ts'
 import type { Snapshot } from './snapshot.ts'
+import type { ClientTimeouts } from './timeouts.ts'
 import type { Writes } from './writes.ts'
 
 /** The tokens that administrators' requests must carry; one that is not set opens nothing. */
@@ -54,4 +55,5 @@ export interface Service {
   hedging: Hedging | undefined
   /** Milliseconds a place may be silent. */
   idleLimit: number
+  timeouts: ClientTimeouts
 }

@@ -3,6 +3,7 @@ import type { Socket } from 'node:net'
 import { withoutToken } from '../keep/token.ts'
 import { CORS_HEADERS, isWrite } from './app.ts'
 import { parseTarget, requestId } from './request.ts'
+import { shortened } from './request-log.ts'
 import type { Service } from './service.ts'
 
 /** What Node gives with a `clientError`. */
@@ -11,20 +12,29 @@ export interface ParserError extends Error {
   rawPacket?: Buffer
 }
 
-/** Answers on the bare socket: 405 to a TOUCH, else 400 (431 for too long headers, 408 if late). */
-export function answerUnparsed({ log, counters }: Service, error: ParserError, socket: Socket) {
+/**
+ * Answers on the bare socket: 405 to a TOUCH, or another write, where nothing is written; else 400 (431 for
+ * too long headers, 408 if late).
+ */
+export function answerUnparsed(
+  { log, counters, writes }: Service,
+  error: ParserError,
+  socket: Socket,
+) {
   const head = error.rawPacket?.toString('latin1') ?? ''
   const [, method = '', target = ''] = /^([A-Z]+) (\S+) HTTP\/1\.[01]\r?\n/.exec(head) ?? []
   const { rawPath, path, query } = parseTarget(target)
   const id = requestId(/^x-request-id: *(.*?)\r?$/im.exec(head)?.[1] ?? '')
-  const { status, text } = isWrite(method, path ?? '')
-    ? { status: 405, text: 'Method Not Allowed' }
-    : refusalOf(error)
+  const { status, text } =
+    writes === undefined && isWrite(method, path ?? '')
+      ? { status: 405, text: 'Method Not Allowed' }
+      : refusalOf(error)
   counters.requests += 1
   counters.answered(status)
   counters.errors.refused += 1
-  const request = { RequestID: id, reqMethod: method, reqPath: rawPath }
-  log.info({ ...request, reqQuery: withoutToken(query), respStatusCode: status }, 'response')
+  const request = { RequestID: id, reqMethod: method.slice(0, 32), reqPath: shortened(rawPath) }
+  const reqQuery = shortened(withoutToken(query))
+  log.info({ ...request, reqQuery, respStatusCode: status }, 'response')
   socket.write(rawAnswer(status, text, { ...CORS_HEADERS, 'X-Request-Id': id }))
   socket.destroySoon()
 }

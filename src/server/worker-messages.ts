@@ -11,6 +11,8 @@ export type Order =
   | { type: 'count'; id: number }
   /** What was asked for: all that was counted. */
   | { type: 'total'; id: number; snapshot: Snapshot }
+  /** Say that you are. */
+  | { type: 'alive?' }
   /** End when the answers under way are out. */
   | { type: 'stop' }
 
@@ -19,6 +21,7 @@ export type Report =
   | { type: 'listening'; address: string; volumes: string[] }
   /** It could not start, and ends. */
   | { type: 'failed'; message: string; hint?: string | undefined; exitCode: ExitCode }
+  | { type: 'alive' }
   | { type: 'snapshot'; id: number; snapshot: Snapshot }
   /** What it has counted itself; it wants a `total`. */
   | { type: 'ask'; id: number; snapshot: Snapshot }

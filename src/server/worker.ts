@@ -24,6 +24,7 @@ process.on('message', (order: Order) => void obey(order))
 async function obey(order: Order): Promise<void> {
   if (order.type === 'serve') await serve(order)
   else if (order.type === 'stop') await stop()
+  else if (order.type === 'alive?') report({ type: 'alive' })
   else if (order.type === 'total') answerQuestion(order.id, order.snapshot)
   else if (service !== undefined) {
     report({ type: 'snapshot', id: order.id, snapshot: await service.snapshot() })

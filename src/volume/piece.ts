@@ -13,6 +13,8 @@ class Enough extends Error {}
  * One without a buffer must have its turn at once.
  */
 export class Piece {
+  /** Its first byte, as an offset in the block. */
+  readonly from: number
   /** The byte behind its last one. */
   #to: number
   /** Bytes of the block from which on nothing has come. */
@@ -28,6 +30,7 @@ export class Piece {
 
   /** Begins to read; the buffer is as long as the piece, or longer. */
   constructor(source: BlockSource, from: number, to: number, next: Sink | Buffer) {
+    this.from = from
     this.#at = from
     this.#to = to
     if (typeof next === 'function') this.#sink = next

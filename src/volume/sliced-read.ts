@@ -11,6 +11,8 @@ import type { BlockSource } from './volume.ts'
 const LOOK_MS = 25
 /** So many looks in a row must find that it waits for the store: one may be for the first byte alone. */
 const SLOW_LOOKS = 2
+/** So many looks in a row at a sink that takes nothing, and what lies ahead is left to others: one second. */
+const STILL_LOOKS = 1000 / LOOK_MS
 /** Bytes per millisecond that one connection can be left alone at. */
 const FAST = 200_000
 
@@ -51,6 +53,7 @@ class SlicedRead {
   #looks = 0
   #slowLooks = 0
   #slowInARow = 0
+  #stillInARow = 0
 
   constructor(shared: ReadAhead, source: BlockSource, from: number, sink: Sink) {
     this.#shared = shared
@@ -154,6 +157,8 @@ class SlicedRead {
     if (waits) this.#slowLooks += 1
     this.#slowInARow = waits ? this.#slowInARow + 1 : 0
     if (this.#slowInARow >= SLOW_LOOKS) this.#slice()
+    this.#stillInARow = this.#sinkIsBusy && now.at === last.at ? this.#stillInARow + 1 : 0
+    if (this.#stillInARow === STILL_LOOKS) this.#unslice()
   }
 
   /** Goes over to pieces: the request for all the rest is ended where the first one begins. */
@@ -167,6 +172,16 @@ class SlicedRead {
       this.#next = end
     }
     this.#fill()
+  }
+
+  /** Goes back to one request at a time: a client that takes nothing needs nothing ahead. */
+  #unslice(): void {
+    const [first] = this.#ahead
+    if (first === undefined) return
+    this.#next = first.from
+    for (const piece of this.#ahead.splice(0)) this.#end(piece)
+    this.#isSlicing = false
+    this.#shared.leave()
   }
 
   #now() {

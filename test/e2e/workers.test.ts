@@ -54,8 +54,8 @@ describe('serve --workers', { timeout: 120_000 }, () => {
 
   const largest = () => [...blocks.entries()].at(-1)!
 
-  async function start(t: TestContext, flags: string[] = []): Promise<Served> {
-    const served = await serve([volume], env, [`--workers=${WORKERS}`, ...flags])
+  async function start(t: TestContext, flags: string[] = [], vars = env): Promise<Served> {
+    const served = await serve([volume], vars, [`--workers=${WORKERS}`, ...flags])
     t.after(() => served.process.kill('SIGKILL'))
     return served
   }
@@ -173,6 +173,27 @@ describe('serve --workers', { timeout: 120_000 }, () => {
     assert.equal(await served.stop(), 0)
   })
 
+  it('kills and replaces a worker that does not answer any more', async (t) => {
+    const served = await start(t, [], quicklyAsked(env))
+    const [hung = 0, ...others] = await allPids(served)
+    process.kill(hung, 'SIGSTOP')
+    // Connections go to all in turn: whoever meets the one that hangs is not left hanging for ever.
+    const [hash = ''] = blocks.keys()
+    const asked = Array.from({ length: 3 * WORKERS }, () => assertServed(served, hash))
+    const answers = await Promise.allSettled(asked)
+    assert.ok(answers.filter(({ status }) => status === 'fulfilled').length >= others.length)
+    await until(() => lines(served, 'worker started').length === 1)
+    const [given] = lines(served, 'worker does not answer, and is killed')
+    assert.equal(given?.worker, hung)
+    assert.deepEqual(
+      lines(served, 'worker ended').map(({ worker, signal }) => [worker, signal]),
+      [[hung, 'SIGKILL']],
+    )
+    for (const each of blocks.keys()) await assertServed(served, each)
+    for (const pid of others) assert.ok(process.kill(pid, 0))
+    assert.equal(await served.stop(), 0)
+  })
+
   it('replaces a worker that ends while others are started', async (t) => {
     const port = await freePort()
     const flags = [`--workers=${WORKERS}`, `--listen=127.0.0.1:${port}`, `--volume=${volume}`]
@@ -285,6 +306,14 @@ describe('serve --workers', { timeout: 120_000 }, () => {
     }
   })
 })
+
+/** Workers are asked for signs of life every 0.3 s, not 5 s: that timer alone is changed, from outside. */
+function quicklyAsked(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
+  const script = `globalThis.setInterval = new Proxy(setInterval, {
+    apply: (timer, self, [run, ms, ...rest]) => timer(run, ms === 5000 ? 300 : ms, ...rest)
+  })`
+  return { ...env, NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(script)}` }
+}
 
 async function freePort(): Promise<number> {
   const server = createServer().listen(0, '127.0.0.1')

@@ -84,6 +84,13 @@ test('what is no request of Keep is 400 Bad Request', async (t) => {
   }
 })
 
+test('another version of HTTP than 1 is 400, whatever is asked for', async (t) => {
+  const h = await Harness.start(t, { volumes })
+  for (const rest of ['', ' HTTP/0.9\r\nHost: x', ' HTTP/2.0\r\nHost: x']) {
+    assert.match(await h.sendRaw(`GET /${hash}${rest}\r\n\r\n`), /^HTTP\/1\.1 400 /)
+  }
+})
+
 describe('a token', () => {
   const token = 'v2/zzzzz-gj3su-0123456789abcde/?>~secret'
   const signing = { key: 'the-key', ttl: 1_209_600 }
@@ -288,6 +295,18 @@ describe('the request id', () => {
     const line = await h.logLine(({ msg }) => msg === 'failover')
     assert.deepEqual([line.RequestID, line.hash], ['req-of-mine', away.hash])
   })
+})
+
+test('a line of the log fits into what a pipe takes at once, whatever a client sends', async (t) => {
+  const h = await Harness.start(t, { volumes })
+  const long = '"'.repeat(2500)
+  await h.sendRaw(
+    `GET /${long}?${long} HTTP/1.1\r\nHost: ${long}\r\nX-Request-Id: ${'x'.repeat(128)}\r\nConnection: close\r\n\r\n`,
+  )
+  await h.sendRaw(`${'X'.repeat(2500)} /${long}?${long} HTTP/1.1\r\nHost: x\r\n\r\n`)
+  await h.logLine(({ msg, reqMethod }) => msg === 'response' && reqMethod !== 'GET')
+  const lengths = h.logLines.map((line) => Buffer.byteLength(JSON.stringify(line)))
+  assert.ok(lengths.length === 3 && Math.max(...lengths) < 4000, String(lengths))
 })
 
 test('the log tells what a body had, and what an error was', async (t) => {

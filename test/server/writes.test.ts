@@ -193,6 +193,13 @@ describe('PUT', () => {
     assert.equal((await service.put()).status, 200)
   })
 
+  test('that is malformed is refused as that, not for good: 400', async (t) => {
+    const { h } = await Service.start(t, 1)
+    const lengths = 'Content-Length: 5\r\nTransfer-Encoding: chunked\r\n'
+    const answer = await h.sendRaw(`PUT /${hash} HTTP/1.1\r\nHost: x\r\n${lengths}\r\n`)
+    assert.match(answer, /^HTTP\/1\.1 400 /)
+  })
+
   test('leaves nothing of a body that breaks off', async (t) => {
     const service = await Service.start(t, 1)
     const socket = await service.h.connect()

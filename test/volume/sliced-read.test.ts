@@ -207,6 +207,37 @@ describe('memory', () => {
     assert.ok(isWhole(ahead, 6))
   })
 
+  test('a client that takes nothing for a second leaves its pieces to others', async () => {
+    const clock = makeClock()
+    const ahead = shared(4, clock)
+    const gate = Promise.withResolvers<void>()
+    const { source, asked } = inParts()
+    const { sink, bytes } = collect()
+    let isOpen = false
+    const slow = readSliced(
+      ahead,
+      source,
+      0,
+      (chunk) => {
+        sink(chunk)
+        if (!isOpen) return gate.promise
+      },
+      never,
+    )
+    await setImmediate()
+    assert.equal(ahead.hasRoom(0), false)
+    for (let look = 0; look < 50; look++) clock.pass(25)
+    await setImmediate()
+    assert.ok(isWhole(ahead, 4))
+    assert.ok(asked.slice(1).every(({ signal }) => signal.aborted))
+    for (let at = 0; at < 4; at++) ahead.give(Buffer.alloc(PIECE))
+    isOpen = true
+    gate.resolve()
+    await slow
+    assert.ok(bytes().equals(data))
+    assert.ok(isWhole(ahead, 4))
+  })
+
   test('is shared out among those who read at the same time', async () => {
     const ahead = shared(8)
     const open = new Set<Asked>()
