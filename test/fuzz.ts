@@ -3,7 +3,9 @@
  * KEEPGW_TEST_FUZZ_SEED repeats a run that failed: fast-check prints its seed.
  */
 
-/** How many times as long as in a usual run: 1 or more. */
+import fc from 'fast-check'
+
+/** How many times as long as in a usual run. */
 export const FUZZ_FACTOR = numberOf('KEEPGW_TEST_FUZZ_RUNS') ?? 1
 
 /** Returns the parameters of a property that is tried so often in a usual run. */
@@ -11,6 +13,9 @@ export function runs(usual = 100): { numRuns: number; seed?: number } {
   const seed = numberOf('KEEPGW_TEST_FUZZ_SEED')
   return { numRuns: Math.ceil(usual * FUZZ_FACTOR), ...(seed === undefined ? {} : { seed }) }
 }
+
+// Properties that say nothing of it are tried a hundred times.
+fc.configureGlobal(runs())
 
 function numberOf(variable: string): number | undefined {
   const text = process.env[variable]

@@ -19,6 +19,7 @@ import {
 } from '../../src/mapping/record.ts'
 import { Recorder } from '../../src/mapping/recorder.ts'
 import { blockFile } from '../../src/mapping/tree.ts'
+import { runs } from '../fuzz.ts'
 import {
   description,
   hashOf,
@@ -162,7 +163,7 @@ describe('batches of changes', () => {
         await renew().recover()
         await assertIs(mapping, model, lost)
       }),
-      { numRuns: 100 },
+      runs(100),
     )
   })
 

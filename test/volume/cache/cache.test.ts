@@ -2,6 +2,8 @@ import assert from 'node:assert/strict'
 import { mkdir, readdir, readFile, rm, stat, truncate, utimes, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, test } from 'node:test'
+import fc from 'fast-check'
+import { BrokenEntry, Entry } from '../../../src/volume/cache/entry.ts'
 import { PIECE } from '../../../src/volume/cache/format.ts'
 import { readThrough } from '../../../src/volume/cache/read-through.ts'
 import { BlockError } from '../../../src/volume/source-walk.ts'
@@ -316,3 +318,38 @@ async function bytesIn(dir: string): Promise<number> {
   }
   return bytes
 }
+
+test('a flipped byte in a cached file, wherever it is, reaches nobody', async (t) => {
+  const dir = await scratch(t)
+  const block = makeBlock(2 * PIECE + 77)
+  const f = await CacheFixture.open(t, dir)
+  await f.fill(block.hash, makeSource('a', block.data))
+  const path = f.cache.nameOf(block.hash)
+  const good = await readFile(path)
+  const { signal } = new AbortController()
+  await fc.assert(
+    fc.asyncProperty(
+      fc.nat({ max: good.length - 1 }),
+      fc.integer({ min: 1, max: 255 }),
+      fc.nat({ max: block.data.length - 1 }),
+      async (at, mask, from) => {
+        const spoilt = Buffer.from(good)
+        spoilt[at]! ^= mask
+        await writeFile(path, spoilt)
+        const got: Buffer[] = []
+        let error: unknown
+        try {
+          const entry = await Entry.open(path, block.hash)
+          await entry!.read(from, (chunk) => void got.push(Buffer.from(chunk)), signal)
+          await entry!.close()
+        } catch (thrown) {
+          error = thrown
+        }
+        const bytes = Buffer.concat(got)
+        assert.ok(bytes.equals(block.data.subarray(from, from + bytes.length)))
+        const isRead = at >= from - (from % PIECE)
+        if (isRead) assert.ok(error instanceof BrokenEntry, String(error))
+      },
+    ),
+  )
+})
