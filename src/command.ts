@@ -1,4 +1,5 @@
 /** What all commands share: the flags that name a remote, output, and how errors end. */
+import { inspect } from 'node:util'
 import { Command } from '@oclif/core/command'
 import * as Flags from '@oclif/core/flags'
 import { ExitCode, KeepgwError, messageOf, printable, UsageError } from './errors.ts'
@@ -210,7 +211,7 @@ export abstract class KeepgwCommand extends Command {
 export function printError(error: KeepgwError): void {
   const hint = error.hint === undefined ? '' : ` (${error.hint})`
   process.stderr.write(`keepgw: ${error.message}${hint}\n`)
-  if (process.env.DEBUG) console.error(error)
+  if (process.env.DEBUG) process.stderr.write(`${printableLines(inspect(error))}\n`)
 }
 
 /** Returns what to tell the user, or undefined for oclif's own way to end a process. */

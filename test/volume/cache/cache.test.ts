@@ -1,8 +1,22 @@
 import assert from 'node:assert/strict'
-import { mkdir, readdir, readFile, rm, stat, truncate, utimes, writeFile } from 'node:fs/promises'
+import {
+  chmod,
+  chown,
+  mkdir,
+  readdir,
+  readFile,
+  rm,
+  stat,
+  symlink,
+  truncate,
+  utimes,
+  writeFile,
+} from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, test } from 'node:test'
 import fc from 'fast-check'
+import { UsageError } from '../../../src/errors.ts'
+import { BlockCache } from '../../../src/volume/cache/cache.ts'
 import { BrokenEntry, Entry } from '../../../src/volume/cache/entry.ts'
 import { PIECE } from '../../../src/volume/cache/format.ts'
 import { readThrough } from '../../../src/volume/cache/read-through.ts'
@@ -68,6 +82,35 @@ describe('a cache', () => {
     const f = await CacheFixture.open(t, await scratch(t))
     await f.fill(hash, makeSource('a', data))
     await assert.rejects(f.read(hash, [], 17), isNotFound)
+  })
+
+  test('is not made where others could have it touch files that are not its own', async (t) => {
+    const dir = await scratch(t)
+    await chmod(dir, 0o777)
+    const open = () => BlockCache.open({ dir, limit: 200_000_000 })
+    await assert.rejects(open(), (error) => {
+      return error instanceof UsageError && /everybody may write to it/.test(error.message)
+    })
+    assert.deepEqual(await readdir(dir), [])
+    await chmod(dir, 0o755)
+    await (await open()).close()
+    if (process.geteuid?.() !== 0) return t.diagnostic('only root can give a directory away')
+    await chown(dir, 65_534, 65_534)
+    await assert.rejects(open(), /belongs to another user/)
+  })
+
+  test('follows no link among its directories, and deletes nothing behind one', async (t) => {
+    const [dir, keep] = [await scratch(t), await scratch(t)]
+    const others = Array.from({ length: 3 }, (_, i) => `ab${String(i).repeat(30)}`)
+    for (const name of others) await writeFile(join(keep, name), Buffer.alloc(1_000_000))
+    await symlink(keep, join(dir, 'ab'))
+    const f = await CacheFixture.open(t, dir, { limit: 1_200_000 })
+    for (let seed = 1; seed < 6; seed++) {
+      const block = makeBlock(500_000, seed)
+      await f.fill(block.hash, makeSource('a', block.data))
+    }
+    assert.ok(f.cache.counts.evictions > 0)
+    assert.deepEqual((await readdir(keep)).sort(), others)
   })
 
   test('is not readable for other users', async (t) => {
