@@ -40,7 +40,7 @@ describe('the packages', () => {
     }
   })
 
-  it('run nothing when they are installed, but for Node itself', () => {
+  it('have no scripts for their installation but these, of which only Node’s is allowed', () => {
     const scripted = installed.filter(([, { hasInstallScript }]) => hasInstallScript)
     const names = scripted.map(([path]) => path.slice(path.lastIndexOf('node_modules/') + 13))
     assert.deepEqual(names.sort(), ['lmdb', 'msgpackr-extract', 'node'])
