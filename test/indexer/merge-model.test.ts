@@ -21,128 +21,10 @@ import { RemoteError } from '../../src/remote/remote.ts'
 import { dropPlaces } from '../../src/verifier/repair.ts'
 import { runs } from '../fuzz.ts'
 import { makeTree, readTree } from '../mapping/fixture.ts'
-import { arm, type Crash, crashes, Killed } from '../mapping/killed-batch.ts'
+import { arm, type Crash, Killed } from '../mapping/killed-batch.ts'
 import { assertIs, LostModel, type Model } from '../mapping/model.ts'
-import { type Behaviour, type Content, MemoryBucket } from './memory-bucket.ts'
-
-const KEYS = ['a', 'a-b', 'a/1', 'a/b:%', 'b/é', 'b/🙂', 'c']
-/** Enough of them that ETags come to be trusted: that takes 16 proofs. */
-const CROWD = Array.from({ length: 22 }, (_, i) => `b/crowd${String(i).padStart(2, '0')}`)
-
-type Change =
-  | { put: string; content: Content }
-  | { remove: string }
-  | { copy: string; to: string }
-  | { crowd: Content['etag']; from: number }
-
-interface Run {
-  scope: { prefixes?: string[]; include?: string[]; exclude?: string[] }
-  maxObjects: number | undefined
-  trusts: boolean
-  crash: Crash | undefined
-  listConcurrency: number
-  behaviour: Omit<Behaviour, 'meanwhile'>
-  meanwhile: { reads: number; change: Change } | undefined
-}
-
-type Step =
-  | { change: Change }
-  | { run: Run }
-  | { repair: number[]; crash: Crash | undefined }
-  | { prove: number[] }
-
-const content: fc.Arbitrary<Content> = fc.record({
-  full: fc.array(fc.integer({ min: 1, max: 3 }), { maxLength: 3 }),
-  tail: fc.integer({ min: 0, max: 4 }),
-  etag: fc.constantFrom('md5', 'md5', 'md5', 'parts'),
-})
-
-const key = fc.constantFrom(...KEYS)
-
-const change: fc.Arbitrary<Change> = fc.oneof(
-  { weight: 6, arbitrary: fc.record({ put: key, content }) },
-  { weight: 3, arbitrary: fc.record({ remove: fc.constantFrom(...KEYS, ...CROWD.slice(0, 3)) }) },
-  { weight: 2, arbitrary: fc.record({ copy: key, to: key }) },
-  {
-    weight: 1,
-    arbitrary: fc.record({
-      crowd: fc.constantFrom('md5', 'md5', 'md5', 'false'),
-      from: fc.integer({ min: 10, max: 12 }),
-    }) as fc.Arbitrary<Change>,
-  },
-)
-
-const behaviour: fc.Arbitrary<Run['behaviour']> = fc.record({
-  unreadable: fc.subarray([...KEYS, CROWD[7]!], { maxLength: 2 }),
-  pageSize: fc.integer({ min: 1, max: 5 }),
-  order: fc.constantFrom('bytes', 'bytes', 'directories first'),
-  ranges: fc.constantFrom('likely', 'sure'),
-  failsAfter: fc.option(fc.nat({ max: 4 }), { freq: 6, nil: undefined }),
-})
-
-const run: fc.Arbitrary<Run> = fc.record({
-  scope: fc.constantFrom(
-    {},
-    {},
-    {},
-    { prefixes: ['a'] },
-    { prefixes: ['b/', 'a/'] },
-    { include: ['*0*', 'a'] },
-    { exclude: ['**/*1*'] },
-  ),
-  maxObjects: fc.option(fc.integer({ min: 1, max: 20 }), { freq: 3, nil: undefined }),
-  trusts: fc.boolean(),
-  crash: fc.option(
-    fc.tuple(crashes, fc.nat({ max: 2 })).map(([crash, spares]) => ({ ...crash, spares })),
-    { freq: 1, nil: undefined },
-  ),
-  listConcurrency: fc.constantFrom(1, 1, 3),
-  behaviour,
-  meanwhile: fc.option(fc.record({ reads: fc.integer({ min: 1, max: 6 }), change }), {
-    freq: 3,
-    nil: undefined,
-  }),
-})
-
-const picks = fc.array(fc.nat(), { minLength: 1, maxLength: 3 })
-const step: fc.Arbitrary<Step> = fc.oneof(
-  { weight: 5, arbitrary: fc.record({ change }) },
-  { weight: 4, arbitrary: fc.record({ run }) },
-  {
-    weight: 1,
-    arbitrary: fc.record({ repair: picks, crash: fc.option(crashes, { nil: undefined }) }),
-  },
-  { weight: 1, arbitrary: fc.record({ prove: picks }) },
-)
-
-const PLAIN: Run = {
-  scope: {},
-  maxObjects: undefined,
-  trusts: false,
-  crash: undefined,
-  listConcurrency: 1,
-  behaviour: {
-    unreadable: [],
-    pageSize: 100,
-    order: 'bytes',
-    ranges: 'likely',
-    failsAfter: undefined,
-  },
-  meanwhile: undefined,
-}
-
-function apply(change: Change, { objects }: MemoryBucket): void {
-  if ('put' in change) objects.set(change.put, change.content)
-  else if ('remove' in change) objects.delete(change.remove)
-  else if ('copy' in change) {
-    const copied = objects.get(change.copy)
-    if (copied !== undefined) objects.set(change.to, copied)
-  } else {
-    for (const [i, key] of CROWD.entries()) {
-      objects.set(key, { full: [], tail: change.from + i, etag: change.crowd })
-    }
-  }
-}
+import { type Behaviour, MemoryBucket } from './memory-bucket.ts'
+import { apply, PLAIN, type Run, type Step, step } from './merge-steps.ts'
 
 function optionsOf(dir: string, { scope, maxObjects, trusts, listConcurrency }: Run): IndexOptions {
   return {
@@ -236,7 +118,8 @@ async function index(mapping: Watched, bucket: MemoryBucket, run: Run): Promise<
   const connect = bucket.connect(behaviour)
   const result = await mapping.watch(() => indexRemote(options, connect), run.crash)
   const isTrusting = (await findDescription(mapping.dir))?.etagIsMd5 !== false
-  if (mapping.hasRest || wasTrusting !== isTrusting) return
+  const wasKilled = result === undefined && run.crash !== undefined
+  if (mapping.hasRest || wasKilled || wasTrusting !== isTrusting) return
   assertBounds(before, mapping.model, options, result)
 }
 
@@ -259,7 +142,7 @@ function assertBounds(
 async function repair(mapping: Watched, picks: number[], crash?: Crash): Promise<void> {
   const description = await findDescription(mapping.dir)
   if (description === undefined || mapping.model.size === 0) return
-  const places = placesOf(mapping.model)
+  const places = allPlaces(mapping.model)
   const bad = picks.flatMap((pick) => places[pick % places.length] ?? [])
   await mapping.watch(async () => {
     const opened = await openForWriting(mapping.dir, description, { command: 'test' })
@@ -274,7 +157,7 @@ async function repair(mapping: Watched, picks: number[], crash?: Crash): Promise
 /** Notes proofs of places, as `serve` does for those that hold what they should. */
 async function prove(mapping: Watched, picks: number[], bucket: MemoryBucket): Promise<void> {
   const truth = bucket.records()
-  const proven = placesOf(mapping.model).filter(({ hash, place }) => {
+  const proven = allPlaces(mapping.model).filter(({ hash, place }) => {
     const object = truth.get(place.key)
     return object?.etag === place.etag && object !== undefined && segmentHash(object, 0) === hash
   })
@@ -286,7 +169,7 @@ async function prove(mapping: Watched, picks: number[], bucket: MemoryBucket): P
   await journal.close()
 }
 
-function placesOf(model: Model) {
+function allPlaces(model: Model) {
   return Array.from(model).flatMap(([key, record]) => {
     return Array.from({ length: segmentCount(record.size) }, (_, segment) => {
       const hash = segmentHash(record, segment)
