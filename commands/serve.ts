@@ -1,6 +1,6 @@
 import * as Flags from '@oclif/core/flags'
 import { clusterFlags, KeepgwCommand } from '../src/command.ts'
-import { KeepgwError } from '../src/errors.ts'
+import { KeepgwError, printable } from '../src/errors.ts'
 import { cacheWarning, checkVolume, clusterWarnings } from '../src/server/check.ts'
 import { describeSettings, describeVolume } from '../src/server/describe.ts'
 import { assertDistinct, type Mount } from '../src/server/mounts.ts'
@@ -235,5 +235,5 @@ a second signal.`
 }
 
 function print(name: string, value: string): void {
-  process.stdout.write(`${name.padEnd(12)}${value}\n`)
+  process.stdout.write(`${name.padEnd(12)}${printable(value)}\n`)
 }

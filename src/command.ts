@@ -1,7 +1,8 @@
 /** What all commands share: the flags that name a remote, output, and how errors end. */
+import { inspect } from 'node:util'
 import { Command } from '@oclif/core/command'
 import * as Flags from '@oclif/core/flags'
-import { ExitCode, KeepgwError, messageOf, UsageError } from './errors.ts'
+import { ExitCode, KeepgwError, messageOf, printable, UsageError } from './errors.ts'
 import type { RemoteSpec } from './remote/remote.ts'
 import { parseBucket } from './remote/spec.ts'
 import { parseBytes, parseSeconds } from './units.ts'
@@ -166,7 +167,7 @@ export abstract class KeepgwCommand extends Command {
   /** Prints a result: as a JSON line of this type, or as the text. */
   protected emit(type: string, data: object, text?: string): void {
     if (this.#json) process.stdout.write(`${JSON.stringify({ type, ...data })}\n`)
-    else if (text !== undefined) process.stdout.write(`${text}\n`)
+    else if (text !== undefined) process.stdout.write(`${printableLines(text)}\n`)
   }
 
   /** Prints a text as it comes; ends early where nobody takes it. */
@@ -180,7 +181,7 @@ export abstract class KeepgwCommand extends Command {
 
   /** Prints a warning to stderr. */
   protected warning(text: string): void {
-    process.stderr.write(`keepgw: ${text}\n`)
+    process.stderr.write(`keepgw: ${printable(text)}\n`)
   }
 
   /** Aborted by SIGINT or SIGTERM; a second one ends the process at once. */
@@ -210,7 +211,7 @@ export abstract class KeepgwCommand extends Command {
 export function printError(error: KeepgwError): void {
   const hint = error.hint === undefined ? '' : ` (${error.hint})`
   process.stderr.write(`keepgw: ${error.message}${hint}\n`)
-  if (process.env.DEBUG) console.error(error)
+  if (process.env.DEBUG) process.stderr.write(`${printableLines(inspect(error))}\n`)
 }
 
 /** Returns what to tell the user, or undefined for oclif's own way to end a process. */
@@ -225,6 +226,11 @@ export function asKeepgwError(thrown: Error, command?: string): KeepgwError | un
     })
   }
   return new KeepgwError(messageOf(thrown), { cause: thrown })
+}
+
+/** Results are lines, some of them with fields between tabs. */
+function printableLines(text: string): string {
+  return text.replace(/[^\t\n]+/g, printable)
 }
 
 /** oclif's usage errors take several lines, one of them about --help. */

@@ -22,7 +22,15 @@ export interface KeepgwErrorOptions extends ErrorOptions {
   exitCode?: ExitCode
 }
 
-/** An error meant for the user: its message is one line and holds no secret. */
+/**
+ * Returns a text without control characters: each of them as `%XX`, as keys are shown. Names of
+ * objects, and what servers answer, must move no cursor and make no second line.
+ */
+export function printable(text: string): string {
+  return text.replace(/\p{Cc}/gu, (character) => encodeURIComponent(character))
+}
+
+/** An error meant for the user: its message is one line, is fit for a terminal, and holds no secret. */
 export class KeepgwError extends Error {
   override readonly name: string = 'KeepgwError'
   readonly hint: string | undefined
@@ -31,8 +39,8 @@ export class KeepgwError extends Error {
   readonly oclif: { exit: ExitCode }
 
   constructor(message: string, options: KeepgwErrorOptions = {}) {
-    super(message, options)
-    this.hint = options.hint
+    super(printable(message), options)
+    this.hint = options.hint === undefined ? undefined : printable(options.hint)
     this.exitCode = options.exitCode ?? ExitCode.failed
     this.oclif = { exit: this.exitCode }
   }

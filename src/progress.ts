@@ -1,5 +1,6 @@
 /** Shows how far a run is: a line that moves on a terminal, one on SIGUSR1, else nothing. */
 import type { Ora } from 'ora'
+import { printable } from './errors.ts'
 
 /** How often the line is drawn anew, milliseconds. */
 const REDRAW_MS = 200
@@ -37,7 +38,7 @@ export class Progress {
   /** Prints a line for the user without tearing the moving one. */
   say(line: string): void {
     this.#spinner?.clear()
-    process.stderr.write(`${line}\n`)
+    process.stderr.write(`${printable(line)}\n`)
     this.#spinner?.render()
   }
 

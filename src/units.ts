@@ -2,6 +2,8 @@
 import { UsageError } from './errors.ts'
 
 const MULTIPLES = ['', 'K', 'M', 'G', 'T', 'P']
+/** Some 273 years: with more, a time from now on has no date that all programs can write. */
+const MAX_SECONDS = 100_000 * 86_400
 const SECONDS: Record<string, number> = { s: 1, m: 60, h: 3600, d: 86_400 }
 
 /**
@@ -18,7 +20,9 @@ export function parseBytes(text: string): number {
     })
   }
   const base = ending!.toUpperCase() === 'B' ? 1000 : 1024
-  return Math.round(Number(number) * base ** power)
+  const bytes = Math.round(Number(number) * base ** power)
+  if (Number.isSafeInteger(bytes)) return bytes
+  throw new UsageError(`"${text}" is more bytes than there can be`, { hint: 'Up to 8191T' })
 }
 
 /**
@@ -32,5 +36,7 @@ export function parseSeconds(text: string): number {
       hint: 'Write for example 3600s, 90m, 2h or 1d',
     })
   }
-  return Number(number) * SECONDS[unit!.toLowerCase()]!
+  const seconds = Number(number) * SECONDS[unit!.toLowerCase()]!
+  if (seconds <= MAX_SECONDS) return seconds
+  throw new UsageError(`"${text}" is longer than anything lasts`, { hint: 'Up to 100000d' })
 }

@@ -5,6 +5,7 @@ import { setImmediate } from 'node:timers/promises'
 import { Worker } from 'node:worker_threads'
 import fc from 'fast-check'
 import { type BandwidthClock, BandwidthLimit, shareBandwidth } from '../src/bandwidth.ts'
+import { runs } from './fuzz.ts'
 
 /** Time that passes only when it is told to. */
 class FakeClock implements BandwidthClock {
@@ -123,7 +124,7 @@ describe('a bandwidth limit', () => {
           assert.ok(bytes >= least, `${bytes} of at least ${least}`)
         },
       ),
-      { numRuns: 20 },
+      runs(20),
     )
   })
 

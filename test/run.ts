@@ -1,7 +1,8 @@
 /**
  * Runs the tests: `node test/run.ts [FILE OR GLOB…] [--name PATTERN]`. It gives them a real S3
  * server (SeaweedFS) unless KEEPGW_TEST_S3_ENDPOINT names one, which then needs
- * KEEPGW_TEST_S3_ACCESS_KEY and KEEPGW_TEST_S3_SECRET_KEY too.
+ * KEEPGW_TEST_S3_ACCESS_KEY and KEEPGW_TEST_S3_SECRET_KEY too. KEEPGW_TEST_FUZZ_RUNS=50 tries each
+ * property fifty times as often (fuzz.ts).
  */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -58,6 +59,14 @@ ${bar}
 `
 }
 
+/** A longer search takes longer, and is for all properties. */
+function fuzzArguments(): string[] {
+  const factor = Number(process.env.KEEPGW_TEST_FUZZ_RUNS || 1)
+  const fuzz = new URL('fuzz.ts', import.meta.url).href
+  const timeout = `--test-timeout=${Math.ceil(300_000 * Math.max(1, factor))}`
+  return factor === 1 ? [timeout] : [timeout, `--import=${fuzz}`]
+}
+
 /** Returns the exit code of node's test runner, or of the signal that ended the run. */
 async function runTests(files: string[], server: S3Server | undefined): Promise<number> {
   const child = spawn(
@@ -66,7 +75,7 @@ async function runTests(files: string[], server: S3Server | undefined): Promise<
       '--test',
       '--test-reporter=spec',
       '--test-concurrency=2',
-      '--test-timeout=300000',
+      ...fuzzArguments(),
       ...(values.name === undefined ? [] : [`--test-name-pattern=${values.name}`]),
       ...files,
     ],

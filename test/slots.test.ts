@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { it } from 'node:test'
 import fc from 'fast-check'
 import { Slots } from '../src/slots.ts'
+import { runs } from './fuzz.ts'
 
 it('slots are never more than there are, and go to those who wait in the order they came', async () => {
   await fc.assert(
@@ -26,6 +27,6 @@ it('slots are never more than there are, and go to those who wait in the order t
         }
       },
     ),
-    { numRuns: 50 },
+    runs(50),
   )
 })

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { it } from 'node:test'
+import fc from 'fast-check'
 import { UsageError } from '../src/errors.ts'
 import { parseBytes, parseSeconds } from '../src/units.ts'
 
@@ -36,5 +37,32 @@ it('nothing else is taken for an amount', () => {
   }
   for (const text of ['', '90', 'h', '-1h', '1h30m', '1 h', '2w']) {
     assert.throws(() => parseSeconds(text), UsageError, text)
+  }
+})
+
+it('an amount is a number that computers can count to, or a mistake of the user', () => {
+  const digits = fc.stringMatching(/^[0-9]{1,400}(\.[0-9]{1,20})?$/)
+  const units = fc.constantFrom('', 'B', 'K', 'MB', 'GiB', 'P', 's', 'm', 'h', 'd', 'D')
+  const texts = fc.oneof(
+    fc.string(),
+    fc.tuple(digits, units).map((parts) => parts.join('')),
+  )
+  fc.assert(
+    fc.property(texts, (text) => {
+      for (const parse of [parseBytes, parseSeconds]) {
+        try {
+          const amount = parse(text)
+          assert.ok(amount >= 0 && amount <= Number.MAX_SAFE_INTEGER, `${text}: ${amount}`)
+          if (parse === parseBytes) assert.ok(Number.isInteger(amount), text)
+        } catch (error) {
+          assert.ok(error instanceof UsageError, String(error))
+        }
+      }
+    }),
+  )
+  for (const text of ['99999999P', '9'.repeat(400)])
+    assert.throws(() => parseBytes(text), UsageError)
+  for (const text of ['99999999999999999999d', `${'9'.repeat(400)}s`]) {
+    assert.throws(() => parseSeconds(text), UsageError)
   }
 })

@@ -5,7 +5,7 @@ import { isClusterId } from '../../src/cluster/config-file.ts'
 import { registerEntry, rendezvousOf, serviceUuid } from '../../src/cluster/register.ts'
 import { recordService } from '../../src/cluster/service-record.ts'
 import { KeepgwCommand } from '../../src/command.ts'
-import { UsageError } from '../../src/errors.ts'
+import { printable, UsageError } from '../../src/errors.ts'
 
 export default class ServiceRegister extends KeepgwCommand {
   static override summary = 'Print what makes a gateway known to a cluster, or make a record of it.'
@@ -77,7 +77,7 @@ Exit codes: 0 printed, or recorded (also before), 1 failed or refused, 2 usage.`
     const settings = arvadosSettings()
     const { uuid, isNew } = await recordService(url, clusterId, settings, this.stopSignal())
     if (!isNew) this.warning(`${url.href} is listed already`)
-    process.stdout.write(`${uuid}\n`)
+    process.stdout.write(`${printable(uuid)}\n`)
   }
 }
 

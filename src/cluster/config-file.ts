@@ -58,8 +58,7 @@ async function read(file: string): Promise<string> {
 }
 
 function parse(file: string, text: string): unknown {
-  // As Arvados, whose parser takes `yes` and `off` for booleans and knows merge keys.
-  const document = parseDocument(text, { version: '1.1', merge: true })
+  const document = parseYaml(file, text)
   const [error] = document.errors
   if (error !== undefined) {
     // The parser's message may quote the file.
@@ -72,6 +71,15 @@ function parse(file: string, text: string): unknown {
     return document.toJS()
   } catch {
     throw new UsageError(`${file}: no valid YAML: an alias that leads nowhere, or too far`)
+  }
+}
+
+function parseYaml(file: string, text: string): ReturnType<typeof parseDocument> {
+  try {
+    // As Arvados, whose parser takes `yes` and `off` for booleans and knows merge keys.
+    return parseDocument(text, { version: '1.1', merge: true })
+  } catch {
+    throw new UsageError(`${file}: no valid YAML: too much in each other`)
   }
 }
 

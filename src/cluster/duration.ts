@@ -11,11 +11,14 @@ const UNITS: Record<string, bigint> = {
   h: 3_600_000_000_000n,
 }
 
+/** What Go can hold: 292 years. */
+const MAX_NANOSECONDS = 2n ** 63n - 1n
+
 const PART = '(?:(\\d+)(?:\\.(\\d*))?|\\.(\\d+))(ns|us|µs|ms|s|m|h)'
 
 /**
  * Returns the seconds of a duration such as `336h`, `1h30m` or `500ms`, or undefined for any other
- * text. Negative ones are none here. Reckons in whole nanoseconds, as Go does: in floating point 4.1
+ * text, and for one that is too long for Go. Negative ones are none here. Reckons in whole nanoseconds, as Go does: in floating point 4.1
  * hours are a little less than 14,760 seconds, and a TTL that is a second off verifies no signature.
  */
 export function parseDuration(text: string): number | undefined {
@@ -27,5 +30,5 @@ export function parseDuration(text: string): number | undefined {
     const digits = BigInt(whole + fraction)
     nanoseconds += (digits * UNITS[unit!]!) / 10n ** BigInt(fraction.length)
   }
-  return Number(nanoseconds) / 1e9
+  return nanoseconds > MAX_NANOSECONDS ? undefined : Number(nanoseconds) / 1e9
 }

@@ -101,5 +101,6 @@ export class Section {
 }
 
 function isMapping(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
+  // YAML also knows dates, sets and bytes.
+  return typeof value === 'object' && Object.getPrototypeOf(value ?? []) === Object.prototype
 }

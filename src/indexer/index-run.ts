@@ -16,15 +16,26 @@ import { type IndexResult, RunTally } from './run-tally.ts'
 import { trustedObjects } from './trusted-objects.ts'
 import { walk } from './walk.ts'
 
-/** Returns the run's counts. Throws KeepgwError; whatever was read until then is recorded. */
-export async function indexRemote(options: IndexOptions): Promise<IndexResult> {
+/** Opens what a run reads from. */
+export type Connect = (options: IndexOptions, mapping: WritableMapping) => RunRemote
+
+const connectAsAsked: Connect = (options, mapping) => new RunRemote(options, mapping)
+
+/**
+ * Returns the run's counts. Throws KeepgwError; whatever was read until then is recorded. `connect`
+ * may open another remote than that of the options.
+ */
+export async function indexRemote(
+  options: IndexOptions,
+  connect = connectAsAsked,
+): Promise<IndexResult> {
   checkOptions(options)
   if (options.dryRun) return await dryRun(options)
   const { mappings, remote, breakLock } = options
   const description = await settleDescription(mappings, remote)
   const mapping = await openForWriting(mappings, description, { command: 'index', breakLock })
   try {
-    return await new IndexRun(options, mapping).run()
+    return await new IndexRun(options, mapping, connect(options, mapping)).run()
   } finally {
     await mapping.close()
   }
@@ -42,11 +53,11 @@ class IndexRun {
   /** Aborted by the caller, by a limit, or by a failure that ends the run: what comes first counts. */
   readonly #stop = new AbortController()
 
-  constructor(options: IndexOptions, mapping: WritableMapping) {
+  constructor(options: IndexOptions, mapping: WritableMapping, remote: RunRemote) {
     const { limits, trustEtags: wanted, observer, signal } = options
     this.#options = options
     this.#mapping = mapping
-    this.#remote = new RunRemote(options, mapping)
+    this.#remote = remote
     this.#writer = new BatchWriter(mapping.recorder)
     this.#tally = new RunTally(observer)
     this.#budget = new RunBudget(limits)

@@ -41,12 +41,12 @@ export function tokenName(token: string): string {
 
 /** Returns a query without its `api_token`, as it may be logged. */
 export function withoutToken(query: string): string {
-  const hasToken = [...new URLSearchParams(query).keys()].some(isTokenName)
-  if (!hasToken) return query
-  const kept = query.split('&').filter((pair) => {
-    return ![...new URLSearchParams(pair).keys()].some(isTokenName)
+  // Some programs write `;` for `&`: it is no token then, and a secret all the same.
+  const pairs = query.split(/(?<=[&;])/)
+  const kept = pairs.filter((pair) => {
+    return ![...new URLSearchParams(pair.replace(/;$/, '')).keys()].some(isTokenName)
   })
-  return kept.join('&')
+  return kept.length === pairs.length ? query : kept.join('').replace(/[&;]$/, '')
 }
 
 function isTokenName(name: string): boolean {

@@ -5,7 +5,7 @@
 import { randomUUID } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { mkdir, open, readFile, rename, rm } from 'node:fs/promises'
-import { dirname, join } from 'node:path'
+import { dirname, isAbsolute, join } from 'node:path'
 import { KeepgwError, messageOf } from '../errors.ts'
 import type { RemoteSpec } from '../remote/remote.ts'
 import { MappingUnreachable } from './mapping.ts'
@@ -93,13 +93,38 @@ async function makeDirectory(dir: string): Promise<void> {
 
 function checked(json: unknown): MappingDescription {
   const description = json as Partial<MappingDescription> | null
-  const remote = description?.remote
   if (description?.version !== 1) throw new Error(`unknown version ${description?.version}`)
-  const named =
-    (remote?.kind === 's3' && typeof remote.bucket === 'string') ||
-    (remote?.kind === 'directory' && typeof remote.root === 'string')
-  if (!named) throw new Error('it names no remote')
+  const remote = checkedRemote(description.remote)
   const { ifMatch, etagIsMd5 } = description
   const trust = etagIsMd5 === false ? { etagIsMd5 } : {}
   return { version: 1, remote, ifMatch: ifMatch !== false, ...trust }
+}
+
+/** What a bucket's description may hold beside its name, and how it is written. */
+const S3_SETTINGS: Record<string, (value: unknown) => boolean> = {
+  prefix: isText,
+  endpoint: isText,
+  region: isText,
+  pathStyle: isBoolean,
+  anonymous: isBoolean,
+  requestPayer: (value) => value === 'requester',
+}
+
+/** Who asks is not the mapping's to say: what names credentials is left out. */
+function checkedRemote(remote: unknown): RemoteSpec {
+  const { kind, bucket, root, ...settings } = (remote ?? {}) as Record<string, unknown>
+  if (kind === 'directory' && isText(root) && isAbsolute(root)) return { kind, root }
+  if (kind !== 's3' || !isText(bucket)) throw new Error('it names no remote')
+  const known = Object.entries(settings).filter(([name]) => Object.hasOwn(S3_SETTINGS, name))
+  const odd = known.find(([name, value]) => !S3_SETTINGS[name]!(value))
+  if (odd !== undefined) throw new Error(`its "${odd[0]}" is not of its kind`)
+  return { kind, bucket, ...Object.fromEntries(known) }
+}
+
+function isText(value: unknown): value is string {
+  return typeof value === 'string'
+}
+
+function isBoolean(value: unknown): boolean {
+  return typeof value === 'boolean'
 }

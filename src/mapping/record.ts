@@ -113,12 +113,14 @@ export function decodeRecord(bytes: Buffer): CatalogRecord {
   if (bytes.length < HEAD || !(trusted || bytes[0] === FORMAT)) throw damaged('an unknown record')
   const size = bytes.readDoubleLE(1)
   const end = HEAD + bytes.readUInt16LE(17)
-  const hashes = bytes.subarray(end)
-  if (hashes.length !== segmentCount(size) * HASH_BYTES) {
-    throw damaged(`a record of ${size} bytes with ${hashes.length} bytes of hashes`)
+  const lastModified = bytes.readDoubleLE(9)
+  const isPossible = Number.isSafeInteger(size) && size >= 0 && Number.isFinite(lastModified)
+  if (!isPossible || bytes.length - end !== segmentCount(size) * HASH_BYTES) {
+    throw damaged(`a record of ${size} bytes with ${bytes.length - end} bytes of hashes`)
   }
   const etag = bytes.toString('utf8', HEAD, end)
-  const record: CatalogRecord = { etag, size, lastModified: bytes.readDoubleLE(9), hashes }
+  const hashes = bytes.subarray(end)
+  const record: CatalogRecord = { etag, size, lastModified, hashes }
   if (trusted) record.trusted = true
   return record
 }

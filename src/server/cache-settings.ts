@@ -3,6 +3,7 @@ import { resolve } from 'node:path'
 import { UsageError } from '../errors.ts'
 import type { SigningKey } from '../keep/signature.ts'
 import { parseBytes } from '../units.ts'
+import { refuseForeign } from '../volume/cache/directory.ts'
 import { parseVolume } from '../volume/spec.ts'
 
 export interface CacheFlags {
@@ -22,12 +23,15 @@ const DEFAULT_SIZE = 10 * 2 ** 30
 /** Less would hold a single block of 64 MiB, or none. */
 const MIN_SIZE = 128 * 2 ** 20
 
-/** Returns what the flags say of a cache, if there is to be one. Throws UsageError. */
-export function cacheSettings(
+/**
+ * Returns what the flags say of a cache, if there is to be one. Throws UsageError, also for a directory
+ * that others could misuse.
+ */
+export async function cacheSettings(
   flags: CacheFlags,
   volumes: readonly string[],
   signing: SigningKey | undefined,
-): CacheSettings | undefined {
+): Promise<CacheSettings | undefined> {
   const { cache: dir, 'cache-size': size } = flags
   if (dir === undefined) {
     if (size === undefined) return undefined
@@ -40,6 +44,7 @@ export function cacheSettings(
     })
   }
   assertChecked(volumes, signing)
+  await refuseForeign(resolve(dir))
   return { dir: resolve(dir), limit }
 }
 

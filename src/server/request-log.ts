@@ -38,7 +38,8 @@ export function createLog(
     timestamp: stdTimeFunctions.isoTime,
     formatters: { level: (label: string) => ({ level: label }) },
   }
-  return pino(options, format === 'json' ? stream : asText(stream))
+  const printed = printableTo(stream)
+  return pino(options, format === 'json' ? printed : asText(printed))
 }
 
 /** Middleware: gives each request its state, and logs and counts it. */
@@ -120,6 +121,22 @@ function timeFields(start: number, status: number, end: number) {
     timeToStatus: (status - start) / 1000,
     timeWriteBody: (end - status) / 1000,
   }
+}
+
+/**
+ * JSON leaves DEL and the second set of control characters as they are, with which a terminal does as
+ * it does with ESC. All of a line that may hold them is in strings.
+ */
+function printableTo(stream: DestinationStream): DestinationStream {
+  return {
+    write(line) {
+      stream.write(line.replace(/[\x7f-\x9f]/g, escaped))
+    },
+  }
+}
+
+function escaped(character: string): string {
+  return `\\u00${character.charCodeAt(0).toString(16)}`
 }
 
 /** Each line is JSON at first; its strings stay JSON, so that a line feed cannot make two of it. */

@@ -130,7 +130,7 @@ export async function serveSettings(
       trashLifetime: trashLifetimeOf(flags, cluster),
     },
     workers: workerSettings(flags.workers, names),
-    cache: cacheSettings(flags, names, signing),
+    cache: await cacheSettings(flags, names, signing),
     idleLimit: flags['idle-timeout'] * 1000,
     readAhead: parseBytes(flags['read-ahead']),
     hedgeAfter: hedgeAfterOf(flags['hedge-after']),

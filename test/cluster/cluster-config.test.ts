@@ -3,8 +3,11 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, describe, test } from 'node:test'
+import fc from 'fast-check'
+import { parse } from 'yaml'
 import { readClusterConfig } from '../../src/cluster/cluster-config.ts'
 import { UsageError } from '../../src/errors.ts'
+import { runs } from '../fuzz.ts'
 
 const scratch = await mkdtemp(join(tmpdir(), 'keepgw-config-'))
 after(() => rm(scratch, { recursive: true }))
@@ -150,5 +153,91 @@ describe('a cluster’s configuration', () => {
     }
     await assert.rejects(readClusterConfig(join(scratch, 'none.yml')), UsageError)
     await assert.rejects(read('Cluster: {}'), /Cluster is an unknown setting/)
+  })
+})
+
+describe('whatever stands in a configuration', () => {
+  const SECRET = 'a-secret-that-no-message-holds'
+  const odd = fc.oneof(
+    fc.constantFrom<unknown>(null, true, 0, -1, 1.5, 2 ** 60, '', SECRET, [], {}, [SECRET]),
+    fc.constantFrom<unknown>({ a: { b: [{ c: SECRET }] } }, '-1h', '\n', '336'),
+  )
+  const paths = fc.array(fc.nat({ max: 30 }), { minLength: 1, maxLength: 8 })
+
+  /** Puts a value somewhere into a tree of mappings. */
+  function replaced(tree: unknown, [pick = 0, ...more]: number[], value: unknown): unknown {
+    if (typeof tree !== 'object' || tree === null || Array.isArray(tree)) return value
+    const names = Object.keys(tree)
+    const name = names[pick % (names.length + 1)]
+    if (name === undefined) return value
+    const there = (tree as Record<string, unknown>)[name]
+    return { ...tree, [name]: more.length === 0 ? value : replaced(there, more, value) }
+  }
+
+  async function readsOrSays(text: string): Promise<void> {
+    try {
+      await read(text)
+    } catch (error) {
+      assert.ok(error instanceof UsageError, String(error))
+      assert.ok(error.message.startsWith(file), error.message)
+      // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what must not be there
+      assert.doesNotMatch(error.message, /[\0-\x1f]/)
+      assert.ok(!error.message.includes(SECRET), error.message)
+    }
+  }
+
+  test('a value of another kind is taken or named, anywhere', async () => {
+    const whole: unknown = parse(FULL, { version: '1.1' })
+    await fc.assert(
+      fc.asyncProperty(paths, odd, (path, value) => {
+        return readsOrSays(JSON.stringify(replaced(whole, path, value)))
+      }),
+      runs(300),
+    )
+  })
+
+  test('what only YAML knows is none of its settings', async () => {
+    const values = ['2020-01-01', '!!set {a, b}', '!!omap [a: b]', '!!binary c2VjcmV0']
+    for (const value of [...values, '.nan', '.inf', '0x10', '1_000', '12:30:45']) {
+      for (const name of ['Collections', 'API', 'Services', 'Volumes', 'TLS', 'SystemRootToken']) {
+        await assert.rejects(read(`Clusters: {xyzzy: {${name}: ${value}}}`), UsageError, value)
+      }
+    }
+  })
+
+  test('any text is a configuration or an error in one line', async () => {
+    const part = fc.oneof(
+      fc.string({ unit: 'binary' }),
+      fc.constantFrom(
+        'Clusters:',
+        '\n',
+        '  ',
+        'xyzzy: ',
+        '{',
+        '}',
+        '[',
+        '- ',
+        '&a ',
+        '*a',
+        '<<: ',
+        '? ',
+      ),
+      fc.constantFrom('!!', '|', '>', '"', "'", '#', ': ', '%YAML 1.2', '---', '...', '\t'),
+    )
+    await fc.assert(
+      fc.asyncProperty(fc.array(part), (parts) => readsOrSays(parts.join(''))),
+      runs(300),
+    )
+    for (const deep of ['['.repeat(100_000), '{a: '.repeat(20_000), '- '.repeat(50_000)]) {
+      await readsOrSays(deep)
+    }
+  })
+
+  test('an alias that stands for more and more ends in an error', async () => {
+    const bomb = Array.from({ length: 30 }, (_, i) => {
+      const before = i === 0 ? 'x' : `*a${i - 1}`
+      return `a${i}: &a${i} [${Array(9).fill(before).join(', ')}]`
+    })
+    await assert.rejects(read(bomb.join('\n')), UsageError)
   })
 })

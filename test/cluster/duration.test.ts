@@ -43,3 +43,25 @@ test('whole seconds are whole, however they are written', () => {
     },
   )
 })
+
+test('any text is a duration that Go can hold, or none', () => {
+  const part = fc.tuple(
+    fc.stringMatching(/^[0-9]{0,30}\.?[0-9]{0,30}$/),
+    fc.constantFrom('ns', 'us', 'µs', 'ms', 's', 'm', 'h', '', '-', ' '),
+  )
+  const texts = fc.oneof(
+    fc.string(),
+    fc.array(part).map((parts) => parts.flat().join('')),
+  )
+  fc.assert(
+    fc.property(texts, (text) => {
+      const seconds = parseDuration(text)
+      if (seconds !== undefined) assert.ok(seconds >= 0 && seconds < 2 ** 63 / 1e9, text)
+    }),
+  )
+  // 2^63 - 1 ns; Go refuses one nanosecond more.
+  assert.ok(parseDuration('9223372036854775807ns'))
+  for (const text of ['9223372036854775808ns', '2562048h', '9'.repeat(1000).concat('h')]) {
+    assert.equal(parseDuration(text), undefined, text)
+  }
+})

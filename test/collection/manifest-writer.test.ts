@@ -15,6 +15,7 @@ import {
   withoutSegments,
 } from '../../src/mapping/record.ts'
 import { type ArvadosSdk, lacksArvadosSdk, startArvadosSdk } from '../clients/arvados-sdk.ts'
+import { runs } from '../fuzz.ts'
 import { makeMapping } from '../mapping/fixture.ts'
 import { byBytes, fill, type Objects, recordOf } from './fixture.ts'
 
@@ -170,7 +171,7 @@ describe('a manifest of a catalog', () => {
           streams: lines(text).length,
         })
       }),
-      { numRuns: 300 },
+      runs(300),
     )
   })
 
@@ -186,7 +187,7 @@ describe('a manifest of a catalog', () => {
           assert.equal(new Set(locators).size, locators.length)
         }
       }),
-      { numRuns: 100 },
+      runs(100),
     )
   })
 
@@ -233,7 +234,7 @@ describe('a manifest of a catalog', () => {
           )
         },
       ),
-      { numRuns: 200 },
+      runs(200),
     )
   })
 
@@ -304,7 +305,7 @@ describe('the Arvados Python SDK', { skip: lacksSdk }, () => {
           ),
         )
       }),
-      { numRuns: 300 },
+      runs(300),
     )
   })
 

@@ -9,6 +9,7 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
+import { watch } from '../secrets.ts'
 import type { S3Access } from '../servers/s3.ts'
 
 const CLI = fileURLToPath(new URL('../../dist/src/cli.js', import.meta.url))
@@ -34,7 +35,10 @@ export function environment(server: S3Access, mappings: string): NodeJS.ProcessE
   }
 }
 
-/** Starts `keepgw ARGS`; what it prints is gathered in `output`. */
+/**
+ * Starts `keepgw ARGS`; what it prints is gathered in `output`. A secret among it makes the test file
+ * fail (secrets.ts).
+ */
 export function start(args: string[], env: NodeJS.ProcessEnv): ChildProcess & { output: Outcome } {
   const child = spawn(process.execPath, [CLI, ...args], { env, stdio: ['ignore', 'pipe', 'pipe'] })
   const output: Outcome = { code: null, stdout: '', stderr: '' }
@@ -44,7 +48,7 @@ export function start(args: string[], env: NodeJS.ProcessEnv): ChildProcess & { 
   child.stderr.setEncoding('utf8').on('data', (text: string) => {
     output.stderr += text
   })
-  return Object.assign(child, { output })
+  return Object.assign(watch(child, env), { output })
 }
 
 /** Runs `keepgw ARGS` to its end. */

@@ -7,6 +7,7 @@ import type { ReadObject } from '../../src/indexer/object-reader.ts'
 import type { Task } from '../../src/indexer/walk.ts'
 import { MAX_BLOCK } from '../../src/mapping/place-line.ts'
 import { segmentCount } from '../../src/mapping/record.ts'
+import { runs } from '../fuzz.ts'
 
 /** What an object of a test's bucket is like. */
 interface Thing {
@@ -124,7 +125,7 @@ describe('trust in ETags', () => {
         if (trusted.length > 0) assert.ok(proofs >= 16, `${proofs} proofs`)
         for (const i of trusted) assert.equal(all[i]!.etag, 'true')
       }),
-      { numRuns: 50 },
+      runs(50),
     )
   })
 

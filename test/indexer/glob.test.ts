@@ -4,6 +4,7 @@ import fc from 'fast-check'
 import { UsageError } from '../../src/errors.ts'
 import { makeScope } from '../../src/indexer/filter.ts'
 import { globMatcher } from '../../src/indexer/glob.ts'
+import { runs } from '../fuzz.ts'
 import { anyKey } from '../mapping/fixture.ts'
 
 describe('a glob', () => {
@@ -85,7 +86,7 @@ describe('a glob', () => {
           assert.ok(error instanceof UsageError, String(error))
         }
       }),
-      { numRuns: 5000 },
+      runs(5000),
     )
   })
 })
@@ -110,4 +111,26 @@ describe('the scope of a run', () => {
       ['x.bam', 'keep/x.txt'],
     )
   })
+})
+
+it('a key that somebody made for it keeps no glob busy', () => {
+  const cases: [glob: string, key: string][] = [
+    ['*a*a*a*a*a*b', 'a'.repeat(1024)],
+    ['**/*a*/**/*a*/**/*a*/**/b', 'a/'.repeat(512)],
+    ['**a**a**a**a**b', 'a'.repeat(1024)],
+    ['{a,aa,aaa,aaaa}{a,aa,aaa}{a,aa}*{a,aa}*{a,aa}*b', 'a'.repeat(1024)],
+    ['[a-z]*[a-z]*[a-z]*[a-z]*[a-z]*?', `${'a'.repeat(1000)}/`],
+  ]
+  const began = performance.now()
+  for (const [glob, key] of cases) assert.equal(globMatcher(glob)(key), false, glob)
+  assert.ok(performance.now() - began < 30_000)
+})
+
+it('keys of more characters than are remembered match as others do', () => {
+  const matches = globMatcher('**/*x?')
+  for (let code = 0x4e00; code < 0x4e00 + 9000; code++) {
+    const character = String.fromCharCode(code)
+    assert.ok(matches(`a/${character}x${character}`))
+    assert.ok(!matches(`a/${character}${character}`))
+  }
 })

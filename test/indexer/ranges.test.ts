@@ -8,6 +8,7 @@ import { splitPoint } from '../../src/indexer/split-point.ts'
 import { compareKeys } from '../../src/remote/key.ts'
 import { type ListPage, RemoteError, type RemoteStore } from '../../src/remote/remote.ts'
 import { openS3 } from '../../src/remote/s3/s3.ts'
+import { runs } from '../fuzz.ts'
 import { makeBucket, NO_S3, sharedS3 } from '../servers/s3.ts'
 
 /** How a store lists: its order, and whether a key comes behind what `after` names. */
@@ -154,7 +155,7 @@ test('all ranges together have each key once, each range has its own, in order',
         }
       },
     ),
-    { numRuns: 300 },
+    runs(300),
   )
 })
 
@@ -184,7 +185,7 @@ for (const [name, order] of Object.entries({ asTree, asTreePassingBy, fromAfter,
           if (found !== undefined) assert.deepEqual(found, set.toSorted())
         },
       ),
-      { numRuns: 500 },
+      runs(500),
     )
     assert.ok(failed > 0)
   })
@@ -207,7 +208,7 @@ test('one range that fails ends the listing of all', async () => {
       await assert.rejects(listed(listRanges(store, planOf(['1', 'data/3']), options)), error)
       assert.equal(store.open, 0)
     }),
-    { numRuns: 100 },
+    runs(100),
   )
 })
 

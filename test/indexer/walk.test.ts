@@ -13,6 +13,7 @@ import {
   type RemoteStore,
   type Unlisted,
 } from '../../src/remote/remote.ts'
+import { runs } from '../fuzz.ts'
 import { makeMapping, smallRecord, type TestMapping } from '../mapping/fixture.ts'
 
 const signal = new AbortController().signal
@@ -216,7 +217,7 @@ describe('a walk', () => {
           )
         },
       ),
-      { numRuns: 500 },
+      runs(500),
     )
   })
 

@@ -121,3 +121,19 @@ for line in sys.stdin:
     assert.equal(signed.split('+A')[1]?.split('@')[0], digests[at])
   }
 })
+
+test('any hint is a verdict, and none that was not made with the key is valid', () => {
+  const hints = fc.array(
+    fc.oneof(
+      fc.stringMatching(/^A[0-9a-f]{40}@[0-9a-f]{8}$/),
+      fc.stringMatching(/^A[A-Za-z0-9@_-]{0,60}$/),
+      fc.constantFrom('K@xyzzy', 'Z'),
+    ),
+  )
+  fc.assert(
+    fc.property(hashes, hints, fc.string({ unit: 'binary' }), (hash, hints, token) => {
+      const verdict = checkSignature({ hash, hints }, token, 1, signing)
+      assert.match(verdict, /^(expired|invalid)$/)
+    }),
+  )
+})

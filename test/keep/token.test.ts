@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import { requestToken, sameToken, tokenName, withoutToken } from '../../src/keep/token.ts'
+import { runs } from '../fuzz.ts'
 
 const basic = (text: string) => `Basic ${Buffer.from(text).toString('base64')}`
 const cookie = (token: string) =>
@@ -51,4 +52,58 @@ test('a token is logged by its UUID, or by its last characters', () => {
   assert.equal(tokenName(secret), 'v1 token ending in wxqvk')
   assert.equal(tokenName('v2/something/else-that-is-long'), 'v1 token ending in -long')
   assert.equal(tokenName('short'), 'v1 token')
+})
+
+test('whatever the headers and the query hold, there is a token or none', () => {
+  const text = fc.option(
+    fc.oneof(
+      fc.string({ unit: 'binary-ascii' }),
+      fc
+        .tuple(
+          fc.constantFrom('Bearer ', 'OAuth2  ', 'Basic ', 'arvados_api_token=', 'api_token='),
+          fc.string({ unit: 'binary-ascii' }),
+        )
+        .map((parts) => parts.join('')),
+    ),
+    { nil: undefined },
+  )
+  fc.assert(
+    fc.property(text, text, text, (authorization, cookie, query) => {
+      const token = requestToken({ authorization, cookie, query })
+      assert.ok(token === undefined || token.length > 0)
+    }),
+    runs(1000),
+  )
+})
+
+test('no log shows a token, however its query was written', () => {
+  const secret = fc.stringMatching(/^[a-z0-9]{20,40}$/)
+  const pair = fc.constantFrom('prefix=ab', 'x', '=', '%', '%zz=1', 'api_tokens=no', '')
+  const name = fc.constantFrom(
+    'api_token',
+    'API_Token',
+    'api%5Ftoken',
+    'api%5ftoken',
+    '%61pi_token',
+  )
+  const queries = fc.tuple(fc.array(pair), name, fc.array(pair), fc.constantFrom('&', ';'))
+  fc.assert(
+    fc.property(queries, secret, ([before, name, after, separator], token) => {
+      const query = [...before, `${name}=${token}`, ...after].join(separator)
+      const logged = withoutToken(query)
+      assert.ok(!logged.includes(token), logged)
+      for (const each of before) assert.ok(logged.includes(each), `${each} in ${logged}`)
+    }),
+  )
+})
+
+test('the name of a token gives no more than its last characters away', () => {
+  fc.assert(
+    fc.property(fc.stringMatching(/^[b-uw-z0-9/-]{20,60}$/), (token) => {
+      const name = tokenName(token)
+      for (let at = 0; at + 6 <= token.length; at++) {
+        assert.ok(!name.includes(token.slice(at, at + 6)), name)
+      }
+    }),
+  )
 })

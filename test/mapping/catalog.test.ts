@@ -4,6 +4,7 @@ import fc from 'fast-check'
 import { ExitCode, KeepgwError } from '../../src/errors.ts'
 import { Catalog, type Intent, MAX_KEY } from '../../src/mapping/catalog.ts'
 import { compareKeys, keyToBytes } from '../../src/remote/key.ts'
+import { runs } from '../fuzz.ts'
 import { anyKey, makeMapping, makeTree, smallRecord, type TestMapping } from './fixture.ts'
 
 const NO_DELTA = { objects: 0, segments: 0, bytes: 0, blocks: 0, blockBytes: 0, trusted: 0 }
@@ -88,7 +89,7 @@ describe('the entries of a catalog', () => {
           )
         },
       ),
-      { numRuns: 30 },
+      runs(30),
     )
   })
 

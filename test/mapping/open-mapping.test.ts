@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { mkdir, readdir, readFile, rm, rmdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
+import fc from 'fast-check'
 import { KeepgwError, UsageError } from '../../src/errors.ts'
 import {
   findDescription,
@@ -16,6 +17,7 @@ import {
   settleDescription,
 } from '../../src/mapping/open-mapping.ts'
 import type { RemoteSpec, S3Spec } from '../../src/remote/remote.ts'
+import { runs } from '../fuzz.ts'
 import { description, makeTree } from './fixture.ts'
 
 const bucket: S3Spec = { kind: 's3', bucket: 'b', prefix: 'p/', endpoint: 'http://s3.test' }
@@ -103,5 +105,56 @@ describe('a mapping opened for writing', () => {
     const second = await open()
     assert.equal(second.recovered, 0)
     await second.close()
+  })
+})
+
+describe('a remote.json of any content', () => {
+  it('is a description or out of reach, never another error', async () => {
+    await using tree = await makeTree()
+    const file = join(tree.dir, '.keepgw/remote.json')
+    const odd = fc.constantFrom<unknown>(null, 5, true, '', [], {}, 'text', ['x'])
+    const remote = fc.record(
+      {
+        kind: fc.oneof(fc.constantFrom('s3', 'directory'), odd),
+        bucket: fc.oneof(fc.constant('b'), odd),
+        root: fc.oneof(fc.constant('/b'), odd),
+        prefix: odd,
+        endpoint: odd,
+        region: odd,
+        pathStyle: odd,
+        profile: odd,
+      },
+      { requiredKeys: ['kind'] },
+    )
+    const json = fc.record({
+      version: fc.oneof({ weight: 5, arbitrary: fc.constant(1) }, { weight: 1, arbitrary: odd }),
+      remote: fc.oneof({ weight: 5, arbitrary: remote }, { weight: 1, arbitrary: odd }),
+      ifMatch: odd,
+      etagIsMd5: odd,
+    })
+    const texts = fc.oneof(
+      { weight: 1, arbitrary: fc.string({ unit: 'binary' }) },
+      { weight: 1, arbitrary: fc.json() },
+      { weight: 5, arbitrary: json.map((each) => JSON.stringify(each)) },
+    )
+    await fc.assert(
+      fc.asyncProperty(texts, async (text) => {
+        await writeFile(file, text)
+        try {
+          const { remote } = await readDescription(tree.dir)
+          if (remote.kind === 'directory') return assert.ok(remote.root.startsWith('/'))
+          const { bucket, ...others } = remote
+          const { pathStyle, anonymous, requestPayer, kind: _kind, ...texts } = others
+          for (const one of [bucket, ...Object.values(texts)]) assert.equal(typeof one, 'string')
+          for (const one of [pathStyle, anonymous]) assert.match(typeof one, /boolean|undefined/)
+          assert.ok(requestPayer === undefined || requestPayer === 'requester')
+          // Nobody but the one who asks says what to sign with.
+          assert.equal(remote.profile ?? remote.credentialsFile, undefined)
+        } catch (error) {
+          assert.ok(error instanceof MappingUnreachable, String(error))
+        }
+      }),
+      runs(500),
+    )
   })
 })

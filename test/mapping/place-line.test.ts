@@ -3,6 +3,7 @@ import { describe, it } from 'node:test'
 import fc from 'fast-check'
 import type { Place } from '../../src/mapping/mapping.ts'
 import { formatPlace, MAX_BLOCK, parsePlace } from '../../src/mapping/place-line.ts'
+import { runs } from '../fuzz.ts'
 import { anyKey } from './fixture.ts'
 
 const places = fc
@@ -28,7 +29,7 @@ describe('the line of a place', () => {
       fc.property(places, (place) => {
         assert.deepEqual(parsePlace(formatPlace(place)), place)
       }),
-      { numRuns: 2000 },
+      runs(2000),
     )
   })
 
@@ -70,6 +71,51 @@ describe('the line of a place', () => {
   for (const [line, place] of written) {
     it(`reads ${JSON.stringify(line)}`, () => assert.deepEqual(parsePlace(line), place))
   }
+
+  it('is passed over or stands for one place, whatever it is', () => {
+    const texts = fc.oneof(
+      fc.string({ unit: 'binary' }),
+      fc
+        .array(
+          fc.oneof(
+            fc.constantFrom(
+              '0',
+              '9',
+              '64',
+              ':',
+              '%',
+              '%4',
+              '%ff',
+              '%ED%B2%80',
+              '\t',
+              'etag=',
+              '\0',
+            ),
+            fc.constantFrom('proof=etag', 'x=1', '\ufffd', '\udcff', '\r', '+', '-', '.', 'é'),
+            fc.string({ unit: 'binary', maxLength: 3 }),
+          ),
+        )
+        .map((parts) => `0:1:${parts.join('')}`),
+      places.chain((place) => {
+        const line = formatPlace(place)
+        return fc
+          .tuple(fc.nat({ max: line.length }), fc.nat({ max: 3 }), fc.string({ unit: 'binary' }))
+          .map(([at, cut, more]) => line.slice(0, at) + more + line.slice(at + cut))
+      }),
+    )
+    fc.assert(
+      fc.property(texts, (text) => {
+        // Lines come from a file, cut at its line feeds.
+        const line = text.replaceAll('\n', '')
+        const place = parsePlace(line)
+        if (place === undefined) return
+        assert.ok(place.key !== '' && place.length >= 1 && place.length <= MAX_BLOCK)
+        assert.ok(Number.isSafeInteger(place.offset) && place.offset >= 0)
+        assert.deepEqual(parsePlace(formatPlace(place)), place)
+      }),
+      runs(2000),
+    )
+  })
 
   const bad = [
     '',

@@ -9,6 +9,7 @@ import type { Place } from '../../src/mapping/mapping.ts'
 import { ProofJournal, takeProofs } from '../../src/mapping/proofs.ts'
 import { type CatalogRecord, segmentPlace, withoutTrust } from '../../src/mapping/record.ts'
 import { MappingTree } from '../../src/mapping/tree.ts'
+import { runs } from '../fuzz.ts'
 import { anyKey, collect, hashOf, makeMapping, makeTree, type TestMapping } from './fixture.ts'
 
 function trusted(byte: number): CatalogRecord {
@@ -73,7 +74,7 @@ describe('the journal of proofs', () => {
           assert.equal(await take(mapping), 0)
         },
       ),
-      { numRuns: 30 },
+      runs(30),
     )
   })
 

@@ -16,6 +16,7 @@ import {
   withoutSegments,
   withoutTrust,
 } from '../../src/mapping/record.ts'
+import { runs } from '../fuzz.ts'
 
 const TIB = 2 ** 40
 const records = fc
@@ -84,6 +85,33 @@ describe('a catalog record', () => {
     )
   })
 
+  it('is one that could be written, or refused, whatever the bytes are', () => {
+    const spoilt = fc
+      .tuple(records, fc.nat(), fc.uint8Array({ maxLength: 9 }), fc.nat({ max: 9 }))
+      .map(([record, at, more, cut]) => {
+        const bytes = encodeRecord(record)
+        const [from, to] = [at % bytes.length, (at % bytes.length) + cut]
+        return Buffer.concat([bytes.subarray(0, from), more, bytes.subarray(to)])
+      })
+    const garbage = fc.uint8Array({ maxLength: 60 }).map((bytes) => Buffer.from([1, ...bytes]))
+    fc.assert(
+      fc.property(fc.oneof(spoilt, garbage), (bytes) => {
+        let record: CatalogRecord
+        try {
+          record = decodeRecord(bytes)
+        } catch (error) {
+          assert.ok(error instanceof KeepgwError)
+          return
+        }
+        assert.ok(Number.isSafeInteger(record.size) && record.size >= 0, `size ${record.size}`)
+        assert.ok(Number.isFinite(record.lastModified), `time ${record.lastModified}`)
+        assert.equal(record.hashes.length, 16 * segmentCount(record.size))
+        assert.deepEqual(decodeRecord(encodeRecord(record)), record)
+      }),
+      runs(1000),
+    )
+  })
+
   it('knows the segments of the largest object of S3', () => {
     const size = 5 * TIB
     const count = segmentCount(size)
@@ -138,12 +166,21 @@ describe('a catalog record', () => {
   })
 
   const whole = encodeRecord({ etag: 'e', size: 1, lastModified: 1, hashes: Buffer.alloc(16, 1) })
+  const empty: CatalogRecord = { etag: 'e', size: 0, lastModified: 1, hashes: Buffer.alloc(0) }
+  const sized = (size: number): Buffer => {
+    const bytes = encodeRecord(empty)
+    bytes.writeDoubleLE(size, 1)
+    return bytes
+  }
   const bad: [string, Buffer][] = [
     ['no bytes', Buffer.alloc(0)],
     ['another format', Buffer.concat([Buffer.from([2]), whole.subarray(1)])],
     ['another mark', Buffer.concat([Buffer.from([0x41]), whole.subarray(1)])],
     ['a part of one', whole.subarray(0, -1)],
     ['more than one', Buffer.concat([whole, whole])],
+    ['a size below 0', sized(-5)],
+    ['a size that is no number', sized(Number.NaN)],
+    ['an ETag that is cut short', encodeRecord(empty).subarray(0, -1)],
   ]
   for (const [what, bytes] of bad) {
     it(`is refused as damaged: ${what}`, () => {

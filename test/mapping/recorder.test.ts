@@ -1,28 +1,25 @@
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
 import { statfsSync } from 'node:fs'
-import { mkdir, rm, truncate, writeFile } from 'node:fs/promises'
+import { mkdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
 import { promisify } from 'node:util'
 import fc from 'fast-check'
 import { KeepgwError } from '../../src/errors.ts'
-import { Catalog, type CatalogStats, type Change } from '../../src/mapping/catalog.ts'
+import { Catalog, type Change } from '../../src/mapping/catalog.ts'
 import { writeDescription } from '../../src/mapping/description.ts'
 import { openForWriting } from '../../src/mapping/open-mapping.ts'
 import { formatPlace, MAX_BLOCK } from '../../src/mapping/place-line.ts'
 import {
   type CatalogRecord,
   segmentCount,
-  segmentHash,
-  segmentPlace,
   withoutSegments,
   withoutTrust,
 } from '../../src/mapping/record.ts'
 import { Recorder } from '../../src/mapping/recorder.ts'
 import { blockFile } from '../../src/mapping/tree.ts'
-import { besideFile } from '../../src/mapping/tree-update.ts'
-import { compareKeys } from '../../src/remote/key.ts'
+import { runs } from '../fuzz.ts'
 import {
   description,
   hashOf,
@@ -32,9 +29,8 @@ import {
   smallRecord,
   type TestMapping,
 } from './fixture.ts'
-
-/** What the catalog should hold. */
-type Model = Map<string, CatalogRecord>
+import { arm, type Crash, crashes, Killed } from './killed-batch.ts'
+import { assertIs, LostModel, type Model } from './model.ts'
 
 /** What one change of a batch does to an object. */
 type Step =
@@ -43,13 +39,6 @@ type Step =
   | { key: string; prove: true }
   | { key: string; repair: number[] }
   | { key: string; drop: true }
-
-/** How a write ends early, and what of its files was on disk then. */
-interface Crash {
-  at: 'before begin' | 'before finish' | 'after finish'
-  /** For each file in turn: whether it was written, or how much of it; used again from the start. */
-  written: ('all' | 'nothing' | number)[]
-}
 
 interface Batch {
   steps: Step[]
@@ -77,16 +66,7 @@ const batches = fc.array(
         .map(([key, what]): Step => ({ key, ...what })),
       { minLength: 1, maxLength: 6 },
     ),
-    crashes: fc.array(
-      fc.record<Crash>({
-        at: fc.constantFrom('before begin', 'before finish', 'before finish', 'after finish'),
-        written: fc.array(fc.oneof(fc.constantFrom('all', 'nothing'), fc.nat({ max: 99 })), {
-          minLength: 1,
-          maxLength: 7,
-        }) as fc.Arbitrary<Crash['written']>,
-      }),
-      { maxLength: 2 },
-    ),
+    crashes: fc.array(crashes, { maxLength: 2 }),
     recovers: fc.boolean(),
   }),
   { minLength: 1, maxLength: 6 },
@@ -143,144 +123,16 @@ function changesOf(steps: Step[], model: Model): Change[] {
   })
 }
 
-/** The places of a model by their hashes. */
-function placesOf(model: Model): Map<string, { key: string; line: string; length: number }[]> {
-  const places = new Map<string, { key: string; line: string; length: number }[]>()
-  for (const [key, record] of model) {
-    for (let segment = 0; segment < segmentCount(record.size); segment++) {
-      const hash = segmentHash(record, segment)
-      if (hash === undefined) continue
-      const place = segmentPlace(key, record, segment)
-      const of = places.get(hash) ?? []
-      of.push({ key, line: `${formatPlace(place)}\n`, length: place.length })
-      places.set(hash, of)
-    }
-  }
-  return places
-}
-
-function recount(model: Model): CatalogStats {
-  const places = placesOf(model)
-  const all = [...places.values()].flat()
-  const sum = (ones: { length: number }[]): number => ones.reduce((n, { length }) => n + length, 0)
-  return {
-    objects: model.size,
-    segments: all.length,
-    bytes: sum(all),
-    blocks: places.size,
-    blockBytes: sum([...places.values()].map((of) => of[0]!)),
-    trusted: all.filter(({ line }) => line.endsWith('\tproof=etag\n')).length,
-  }
-}
-
-/** What is lost: a block that had places and has none, until it has one again. */
-class LostModel {
-  readonly lost = new Map<string, { length: number; keys: string[] }>()
-
-  update(before: Model, after: Model): void {
-    const now = placesOf(after)
-    for (const hash of now.keys()) this.lost.delete(hash)
-    for (const [hash, had] of placesOf(before)) {
-      if (now.has(hash)) continue
-      const keys = [...new Set(had.map(({ key }) => key))].sort(compareKeys)
-      this.lost.set(hash, { length: had[0]!.length, keys })
-    }
-  }
-}
-
-class Killed extends Error {}
-
-/** Lets the next write of the mapping end as in a crash; what undoes that tells if a batch was begun. */
-async function arm({ dir, catalog }: TestMapping, { at, written }: Crash) {
-  const old = await readTree(dir)
-  const { begin, finish } = catalog
-  const kill = async (): Promise<never> => {
-    throw new Killed()
-  }
-  let begun = false
-  catalog.begin = async (...args) => {
-    if (at === 'before begin') await kill()
-    await begin.apply(catalog, args)
-    begun = true
-  }
-  if (at === 'before finish') catalog.finish = kill
-  if (at === 'after finish') {
-    catalog.finish = async (...args) => {
-      await finish.apply(catalog, args)
-      await kill()
-    }
-  }
-  return async (): Promise<boolean> => {
-    Object.assign(catalog, { begin, finish })
-    if (at === 'before finish') await unwrite(dir, old, written)
-    return begun
-  }
-}
-
-/** Takes back what a kill between two files, or in one, would have left unwritten. */
-async function unwrite(dir: string, old: Map<string, Buffer>, written: Crash['written']) {
-  const now = await readTree(dir)
-  let turn = 0
-  for (const hash of new Set([...old.keys(), ...now.keys()])) {
-    if (hash.startsWith('.')) continue
-    const [was, is] = [old.get(hash), now.get(hash)]
-    const much = written[turn++ % written.length]!
-    if (much === 'all' || (was !== undefined && is?.equals(was))) continue
-    const file = blockFile(dir, hash)
-    const grew = is?.subarray(0, was?.length ?? 0).equals(was ?? Buffer.alloc(0))
-    if (is !== undefined && grew && much !== 'nothing') {
-      const from = was?.length ?? 0
-      await truncate(file, from + Math.floor(((is.length - from) * much) / 100))
-    } else if (was === undefined) await rm(file)
-    else {
-      await writeFile(file, was)
-      if (is !== undefined && much !== 'nothing') {
-        await writeFile(besideFile(file), is.subarray(0, Math.floor((is.length * much) / 100)))
-      }
-    }
-  }
-}
-
 /** Returns whether a new batch was begun. */
 async function dies(
   mapping: TestMapping,
   crash: Crash,
   write: () => Promise<unknown>,
 ): Promise<boolean> {
-  const restore = await arm(mapping, crash)
+  const restore = await arm(mapping.dir, mapping.catalog, crash)
   // A recovery that finds nothing to do never comes to the point of the crash.
   await write().catch((error) => assert.ok(error.cause instanceof Killed, error))
-  return await restore()
-}
-
-async function assertIs(
-  { dir, catalog }: Pick<TestMapping, 'dir' | 'catalog'>,
-  model: Model,
-  lost: LostModel,
-): Promise<void> {
-  assert.deepEqual(
-    Array.from(catalog.entries(), ({ key, record }) => [key, record]),
-    [...model].sort(([a], [b]) => compareKeys(a, b)),
-  )
-  const files = Array.from(await readTree(dir), ([name, content]) => [
-    name,
-    content
-      .toString()
-      .split(/(?<=\n)/)
-      .sort(),
-  ])
-  const expected = Array.from(placesOf(model), ([hash, of]) => [
-    hash,
-    of.map(({ line }) => line).sort(),
-  ])
-  assert.deepEqual(files.sort(), expected.sort())
-  assert.deepEqual(catalog.stats(), recount(model))
-  const isLost = Array.from(catalog.lostBlocks(), ({ hash, block: { length, keys } }) => [
-    hash,
-    { length, keys: keys.sort(compareKeys) },
-  ])
-  assert.deepEqual(isLost, [...lost.lost].sort())
-  assert.equal(catalog.intent(), undefined)
+  return (await restore()).isBegun
 }
 
 describe('batches of changes', () => {
@@ -316,7 +168,7 @@ describe('batches of changes', () => {
         await renew().recover()
         await assertIs(mapping, model, lost)
       }),
-      { numRuns: 100 },
+      runs(100),
     )
   })
 

@@ -16,6 +16,7 @@ import {
   prepareRewrite,
   removeLeftovers,
 } from '../../src/mapping/tree-update.ts'
+import { runs } from '../fuzz.ts'
 import { hashOf, makeTree } from './fixture.ts'
 
 const hash = hashOf(0xab)
@@ -199,7 +200,7 @@ describe('a change to the file of a hash', () => {
           assert.equal(plan.placesAfter, expected.length > 0)
         },
       ),
-      { numRuns: 200 },
+      runs(200),
     )
   })
 })

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import fc from 'fast-check'
 import { compareKeys, keyFromBytes, keyToBytes } from '../../src/remote/key.ts'
+import { runs } from '../fuzz.ts'
 
 /** Bytes with many whole, torn and overlong UTF-8 sequences among them. */
 const names = fc
@@ -31,7 +32,7 @@ const names = fc
   )
   .map((parts) => Buffer.concat(parts))
 
-const RUNS = { numRuns: 2000 }
+const RUNS = runs(2000)
 
 describe('keys', () => {
   it('give back the very bytes they were made of', () => {

@@ -13,6 +13,7 @@ import { fileURLToPath } from 'node:url'
 import { signLocator } from '../../src/keep/signature.ts'
 import { writeDescription } from '../../src/mapping/description.ts'
 import { mountUuid } from '../../src/server/mounts.ts'
+import { watch } from '../secrets.ts'
 
 const scratch = await mkdtemp(join(tmpdir(), 'keepgw-serve-'))
 after(() => rm(scratch, { recursive: true }))
@@ -30,10 +31,12 @@ const volume = `--volume=file:${mappings}:${root}`
 
 function serve(args: string[], env: NodeJS.ProcessEnv = {}) {
   const script = fileURLToPath(new URL('run-serve.ts', import.meta.url))
-  return spawn(process.execPath, [script, ...args], {
+  const all = { ...process.env, KEEPGW_LISTEN: '127.0.0.1:0', ...env }
+  const child = spawn(process.execPath, [script, ...args], {
     stdio: ['ignore', 'pipe', 'pipe'],
-    env: { ...process.env, KEEPGW_LISTEN: '127.0.0.1:0', ...env },
+    env: all,
   })
+  return watch(child, all)
 }
 
 /** Returns the address from the line that says where it listens. */

@@ -9,6 +9,7 @@ import { makeMount } from '../../src/server/mounts.ts'
 import { createLog } from '../../src/server/request-log.ts'
 import { type RunningServer, type ServeOptions, startServer } from '../../src/server/serve.ts'
 import type { Volume } from '../../src/volume/volume.ts'
+import { assertKeepsSecrets } from '../secrets.ts'
 
 export interface Answer {
   status: number
@@ -39,7 +40,13 @@ export class Harness {
   ): Promise<Harness> {
     const mounts = volumes.map((volume) => makeMount(volume, 'zzzzz'))
     const lines = new EventEmitter()
-    const log = createLog({ write: (text: string) => void lines.emit('line', JSON.parse(text)) })
+    let printed = ''
+    const log = createLog({
+      write: (text: string) => {
+        printed += text
+        lines.emit('line', JSON.parse(text))
+      },
+    })
     const listen = { host: '127.0.0.1', port: 0 }
     const server = await startServer({ mounts, listen, log, ...options })
     const harness = new Harness(server, options.tls?.cert)
@@ -47,7 +54,11 @@ export class Harness {
       harness.logLines.push(line)
       harness.#logged.emit('line')
     })
-    t.after(() => harness.server.close())
+    t.after(async () => {
+      await harness.server.close()
+      const { systemRoot = '', management = '' } = options.tokens ?? {}
+      assertKeepsSecrets(printed, [systemRoot, management, options.signing?.key ?? ''], 'the log')
+    })
     return harness
   }
 

@@ -69,6 +69,36 @@ describe('settings', () => {
     assert.ok((await settings(KEY, { 'insecure-unsigned': true })).signing)
   })
 
+  const everywhere = ['0.0.0.0:1', ':1', '[::]:1', '[::ffff:10.0.0.1]:1', '10.0.0.5:1', 'gw:1']
+  const lookalikes = ['127.0.0.1.example.org:1', 'localhost.example.org:1', '128.0.0.1:1']
+  const kinds: [what: string, flags: Partial<ServeFlags>][] = [
+    ['a bucket', {}],
+    ['a directory', { volume: ['file:/mappings:/data'] }],
+    ['a directory of a keepstore', { volume: ['unix:/keep'] }],
+    ['directories of a keepstore', { volume: undefined, volumes: '/keep,/other' }],
+    ['one that is only read', { volume: ['unix:readonly:/keep'] }],
+    ['other services', { volume: ['keep:http://a:1'] }],
+    ['several processes', { workers: 4 }],
+    ['HTTPS', { 'tls-certificate': config, 'tls-key': config }],
+  ]
+  for (const [what, flags] of kinds) {
+    test(`never let ${what} be read from elsewhere unsigned and unasked`, async () => {
+      for (const listen of [...everywhere, ...lookalikes]) {
+        await assert.rejects(settings('', { ...flags, listen }), /without signatures/, listen)
+      }
+      const off = 'Collections: {BlobSigning: false}'
+      for (const url of ['http://0.0.0.0:1', 'https://gw.example:1', 'http://10.0.0.5']) {
+        const tls = 'TLS: {Certificate: "file:///dev/null", Key: "file:///dev/null"}'
+        const named = `${off}, ${tls}, Services: {Keepstore: {InternalURLs: {"${url}": {}}}}`
+        await assert.rejects(settings(named, flags), /without signatures/, url)
+        const listening = `${off}, ${tls}, Services: {Keepstore: {InternalURLs: {"http://127.0.0.1:1": {ListenURL: "${url}"}}}}`
+        await assert.rejects(settings(listening, flags), /without signatures/, url)
+      }
+      assert.ok(await settings('', { ...flags, listen: '127.0.0.1:1' }))
+      assert.ok(await settings('', { ...flags, listen: '0.0.0.0:1', 'insecure-unsigned': true }))
+    })
+  }
+
   test('throw blocks away as the cluster does', async () => {
     const { writing: alone } = await settings('')
     assert.deepEqual(alone, { buffers: 8, trash: true, trashLifetime: 1_209_600 })

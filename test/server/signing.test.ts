@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { Socket } from 'node:net'
 import { describe, test } from 'node:test'
 import { type SigningKey, signLocator } from '../../src/keep/signature.ts'
 import { makeBlock, makeSource, makeVolume } from '../volume/fakes.ts'
@@ -82,4 +83,19 @@ test('without them, nothing is checked', async (t) => {
   for (const path of [`/${hash}`, signed(1), `/${hash}+1000+Axyz`]) {
     assert.equal((await h.get(path)).status, 200, path)
   }
+})
+
+test('nobody is asked for a block but the volumes, whatever the request names', async (t) => {
+  const h = await Harness.start(t, { volumes: [] })
+  const connects = t.mock.method(Socket.prototype, 'connect').mock
+  const own = connects.callCount()
+  const block = `/${'0'.repeat(32)}+3`
+  const gateway = 'zzzzz-bi6l4-0123456789abcde'
+  const requests: [path: string, headers: Record<string, string>][] = [
+    [`${block}+K@xyzzy`, {}],
+    [`${block}+K@${gateway}`, { 'X-Keep-Signature': 'remote, xyzzy', Host: 'example.org' }],
+    [`http://example.org:81${block}`, { 'X-Forwarded-Host': 'example.org' }],
+  ]
+  for (const [path, headers] of requests) assert.equal((await h.get(path, headers)).status, 404)
+  assert.equal(connects.callCount() - own, requests.length, 'only this test has connected')
 })

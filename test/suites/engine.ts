@@ -5,6 +5,7 @@ import { describe, it } from 'node:test'
 import { setImmediate } from 'node:timers/promises'
 import fc from 'fast-check'
 import type { BlockHasher, HashEngine } from '../../src/hash/md5.ts'
+import { runs } from '../fuzz.ts'
 
 const MIB = 1024 * 1024
 
@@ -36,7 +37,7 @@ export function describeEngine(name: string, engine: HashEngine, skip: string | 
             }),
           )
         }),
-        { numRuns: 60 },
+        runs(60),
       )
     })
 

@@ -8,6 +8,7 @@ import type { Hedge } from '../../src/volume/race.ts'
 import { readBlock } from '../../src/volume/read-block.ts'
 import type { BlockQuery } from '../../src/volume/source-walk.ts'
 import type { BlockSource } from '../../src/volume/volume.ts'
+import { runs } from '../fuzz.ts'
 import {
   aborted,
   breaking,
@@ -401,6 +402,6 @@ test('whatever is raced: a whole answer is right, and no outage becomes "not fou
           at === data.length && kinds.includes('breaks') ? undefined : 'unreachable',
         )
     }),
-    { numRuns: 60 },
+    runs(60),
   )
 })

@@ -7,6 +7,7 @@ import { FailureMemory } from '../../src/volume/failure-memory.ts'
 import { readBlock } from '../../src/volume/read-block.ts'
 import type { BlockQuery, Failover } from '../../src/volume/source-walk.ts'
 import type { BlockSource, Volume } from '../../src/volume/volume.ts'
+import { runs } from '../fuzz.ts'
 import {
   aborted,
   breaking,
@@ -472,7 +473,7 @@ test('whatever fails: a whole answer is right, any other is short', async () => 
       // Nothing of a small block is sent unproven: one good place is enough, whatever the others do.
       if (kinds.has('good') && (isClean || length <= 65_536)) assert.equal(result.error, undefined)
     }),
-    { numRuns: 200 },
+    runs(200),
   )
 })
 

@@ -7,6 +7,7 @@ import { Piece } from '../../src/volume/piece.ts'
 import { ReadAhead } from '../../src/volume/read-ahead.ts'
 import { readSliced } from '../../src/volume/sliced-read.ts'
 import type { BlockSource } from '../../src/volume/volume.ts'
+import { runs } from '../fuzz.ts'
 import { aborted, deliver, deliverInto, failure, makeBlock, makeSource } from './fakes.ts'
 
 const PIECE = 1000
@@ -404,7 +405,7 @@ test('whatever pieces do: the bytes are right, up to the first that failed', asy
         assert.ok(isWhole(ahead, buffers))
       },
     ),
-    { numRuns: 150 },
+    runs(150),
   )
 })
 

@@ -14,13 +14,19 @@ export interface RawListing {
   nextToken: string | undefined
 }
 
+/** Bytes of a page: a thousand objects have a few megabytes at most. */
+const LONGEST_PAGE = 64 * 1024 * 1024
+
 /** Parses one page. Throws MalformedXml for all but a whole ListObjectsV2 result. */
 export class ListingParser {
   readonly #reader = new ListingReader()
   readonly #scanner = new XmlScanner(this.#reader)
+  #bytes = 0
 
   /** Takes the next bytes, and needs them no more when it returns. */
   write(chunk: Uint8Array): void {
+    this.#bytes += chunk.length
+    if (this.#bytes > LONGEST_PAGE) throw new MalformedXml('a page without an end')
     this.#scanner.write(chunk)
   }
 

@@ -18,8 +18,11 @@ export class MalformedXml extends Error {
   override readonly name = 'MalformedXml'
 }
 
-/** Characters of one piece of markup, or of text: whoever sends more is up to something else. */
-const LONGEST_PIECE = 1 << 20
+/**
+ * Characters of one piece of markup, or of text: whoever sends more is up to something else. It is
+ * looked at again whenever more of it comes.
+ */
+const LONGEST_PIECE = 1 << 16
 
 const [BANG, SLASH, GREATER, QUESTION] = [0x21, 0x2f, 0x3e, 0x3f]
 

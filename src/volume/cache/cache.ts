@@ -1,6 +1,6 @@
 /** A cache of blocks on disk: blocks that were read and proven, for the next one who asks for them. */
 import { BufferPool } from '../../buffer-pool.ts'
-import { messageOf } from '../../errors.ts'
+import { messageOf, UsageError } from '../../errors.ts'
 import { RemoteError } from '../../remote/remote.ts'
 import type { BlockOrigin, BlockSource } from '../volume.ts'
 import { CacheDirectory } from './directory.ts'
@@ -58,10 +58,14 @@ export class BlockCache implements BlockOrigin {
   readonly #warned = new Set<string>()
   readonly #warn: (error: unknown) => void
 
-  /** Opens the cache in a directory, which is made where it is not there. Throws nothing. */
+  /**
+   * Opens the cache in a directory, which is made where it is not there. Throws UsageError for one that
+   * others could misuse; what fails otherwise is told, and reads go on without.
+   */
   static async open(options: CacheOptions): Promise<BlockCache> {
     const directory = new CacheDirectory(options.dir)
     const failure = await directory.prepare().catch((error: unknown) => error)
+    if (failure instanceof UsageError) throw failure
     const cache = new BlockCache(directory, options)
     if (failure !== undefined) cache.#failed(failure)
     return cache

@@ -2,9 +2,20 @@
  * The files of a cache: `DIR/ab/HASH`, and under way `DIR/tmp/WRITER~NUMBER`. Any number of processes
  * share a directory, and know of each other by what lies in it; there is no index that could be wrong.
  */
-import { type FileHandle, lstat, mkdir, open, readdir, rename, rm, utimes } from 'node:fs/promises'
+import {
+  type FileHandle,
+  lstat,
+  mkdir,
+  open,
+  readdir,
+  rename,
+  rm,
+  stat,
+  utimes,
+} from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import pLimit from 'p-limit'
+import { UsageError } from '../../errors.ts'
 import { isProvenDead, ownProcess, type ProcessId } from '../../process-id.ts'
 
 /** Milliseconds after which a file under way is nobody's, where its writer cannot be looked at. */
@@ -50,10 +61,15 @@ export class CacheDirectory {
     return join(this.path, hash.slice(0, 2), hash)
   }
 
-  /** Makes the directory itself, if it is not there; not the one it lies in. */
+  /**
+   * Makes the directory itself, if it is not there; not the one it lies in. Throws as
+   * refuseForeign does.
+   */
   async prepare(): Promise<void> {
     await makeDirectory(this.path)
+    await refuseForeign(this.path)
     await makeDirectory(this.#temporary)
+    await refuseForeign(this.#temporary)
   }
 
   /** Opens a new file to write a block to. */
@@ -108,7 +124,7 @@ export class CacheDirectory {
   /** Yields the blocks' files, those of one subdirectory after the other. */
   async *files(): AsyncGenerator<CachedFile> {
     for (const shard of await namesIn(this.path)) {
-      if (!/^[0-9a-f]{2}$/.test(shard)) continue
+      if (!/^[0-9a-f]{2}$/.test(shard) || !(await isDirectory(join(this.path, shard)))) continue
       const dir = join(this.path, shard)
       const isBlock = (name: string) => /^[0-9a-f]{32}$/.test(name) && name.startsWith(shard)
       const limit = pLimit(CONCURRENT_STATS)
@@ -163,6 +179,27 @@ async function namesIn(dir: string): Promise<string[]> {
     if (code === 'ENOENT' || code === 'ENOTDIR') return []
     throw error
   }
+}
+
+/** False for a link, which could lead to anybody's files. */
+async function isDirectory(path: string): Promise<boolean> {
+  return (await lstat(path).catch(() => undefined))?.isDirectory() === true
+}
+
+/**
+ * Throws UsageError for a directory that belongs to another user than this one or root, or that
+ * everybody may write to: they could have us delete and replace other files. One that is not there is
+ * left to whoever makes it.
+ */
+export async function refuseForeign(path: string): Promise<void> {
+  const found = await stat(path).catch(() => undefined)
+  if (found === undefined) return
+  const isOurs = found.uid === 0 || found.uid === process.geteuid?.()
+  if (isOurs && (found.mode & 0o002) === 0) return
+  const whose = isOurs ? 'everybody may write to it' : `it belongs to another user (${found.uid})`
+  throw new UsageError(`${path} is no safe place for a cache: ${whose}`, {
+    hint: 'Name a directory that belongs to the user of keepgw',
+  })
 }
 
 /** Nobody else is to read what clients need a signature for. */

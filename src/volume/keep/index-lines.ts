@@ -2,6 +2,8 @@
 import { RemoteError } from '../../remote/remote.ts'
 import type { IndexedBlock } from '../volume.ts'
 
+/** Characters of a line are fewer. */
+const LONGEST = 1024
 const LINE = /^([0-9a-f]{32})\+(\d{1,8}) (\d{1,19})$/
 
 /**
@@ -14,6 +16,7 @@ export async function* readIndex(body: AsyncIterable<Uint8Array>): AsyncGenerato
   for await (const chunk of body) {
     const lines = (rest + Buffer.from(chunk).toString('latin1')).split('\n')
     rest = lines.pop() ?? ''
+    if (rest.length > LONGEST) throw new RemoteError('unreachable', 'the index has an endless line')
     for (const line of lines) {
       if (isComplete) throw new RemoteError('unreachable', 'the index goes on behind its end')
       if (line === '') isComplete = true

@@ -23,6 +23,7 @@ import { UsageError } from '../../../src/errors.ts'
 import { openDirectory } from '../../../src/remote/directory/directory.ts'
 import { compareKeys, keyFromBytes } from '../../../src/remote/key.ts'
 import type { RemoteStore, Unlisted } from '../../../src/remote/remote.ts'
+import { runs } from '../../fuzz.ts'
 import { failsWith, listAll, readAll, remoteSuite } from '../../suites/remote.ts'
 
 async function temporary(): Promise<string> {
@@ -179,7 +180,7 @@ describe('a directory', () => {
           assert.deepEqual(await keys(prefix), matching.sort(compareKeys))
         }
       }),
-      { numRuns: 40 },
+      runs(40),
     )
   })
 

@@ -5,12 +5,12 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, type TestContext, test } from 'node:test'
 import { UsageError } from '../../../src/errors.ts'
-import type { S3Spec } from '../../../src/remote/remote.ts'
+import { RemoteError, type S3Spec } from '../../../src/remote/remote.ts'
 import { openS3 } from '../../../src/remote/s3/s3.ts'
 import { type Answer, s3Error } from '../../faults/fault.ts'
 import { makeBucket, NO_S3, sharedS3 } from '../../servers/s3.ts'
 import { failsWith, listAll, readAll } from '../../suites/remote.ts'
-import { type Asked, type Play, partOf, type Stub, startStub } from './stub.ts'
+import { type Asked, openBucket, type Play, partOf, type Stub, startStub } from './stub.ts'
 
 const DATA = Buffer.from('0123456789')
 const LISTING =
@@ -318,6 +318,38 @@ describe('the region', () => {
     await failsWith(listAll(store), 'unreachable')
     assert.equal(stub.requests.length, 2)
   })
+})
+
+test('a redirect takes no request, and no credentials, to another host', async (t) => {
+  process.env.AWS_SESSION_TOKEN = 'session-token'
+  t.after(() => {
+    delete process.env.AWS_SESSION_TOKEN
+  })
+  const other = await startStub(t, play)
+  for (const status of [301, 302, 303, 307, 308]) {
+    const headers = { Location: `${other.endpoint}/bucket/key`, 'x-amz-bucket-region': 'eu-west-1' }
+    const stub = await startStub(t, () => ({ kind: 'answer', status, headers }))
+    const store = openBucket(t, stub)
+    await failsWith(readAll(store, { key: 'key', offset: 0, length: 10 }), 'unreachable')
+    await failsWith(listAll(store), 'unreachable')
+    await failsWith(store.stat('key'), 'unreachable')
+    assert.ok(stub.requests.length >= 3)
+    assert.equal(other.requests.length, 0, `status ${status}`)
+  }
+})
+
+test('an ETag makes no header, whatever it holds: the object is out of reach', async (t) => {
+  const stub = await startStub(t, play)
+  const store = openBucket(t, stub)
+  for (const etag of ['x"\r\nx-evil: 1', 'x\ny', 'x\0', 'ü€', '\udc80']) {
+    await assert.rejects(readAll(store, { key: 'key', offset: 0, length: 10, etag }), (error) => {
+      assert.ok(error instanceof RemoteError && error.failure === 'unreachable', String(error))
+      return true
+    })
+  }
+  assert.deepEqual(stub.requests, [])
+  const read = await readAll(store, { key: 'key', offset: 0, length: 10 })
+  assert.ok(read.equals(DATA.subarray(0, 10)))
 })
 
 const ODD_KEYS = [

@@ -3,12 +3,15 @@ import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { type AddressInfo, createServer, type Socket } from 'node:net'
 import { type TestContext, test } from 'node:test'
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import fc from 'fast-check'
 import {
   type Answered,
   HttpClient,
   type HttpLimits,
   TransportError,
 } from '../../../src/remote/s3/http.ts'
+import { runs } from '../../fuzz.ts'
 
 interface Peer {
   origin: string
@@ -241,4 +244,51 @@ test('who closes the client ends what is under way, and what comes later', async
   client.close(new Error('closed'))
   await assert.rejects(asked, /closed/)
   await assert.rejects(get(), /closed/)
+})
+
+test('whatever a server sends, in whatever pieces, an answer is taken whole or the request fails', async (t) => {
+  const good = answer('0123456789')
+  const chunked = `HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\n0123\r\n6\r\n456789\r\n0\r\n\r\n`
+  const closing = 'HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 10\r\n\r\n0123456789'
+  let pieces: Buffer[] = []
+  const play = async (socket: Socket): Promise<void> => {
+    for (const piece of pieces) {
+      socket.write(piece)
+      await nextTurn()
+    }
+    socket.end()
+  }
+  const { get } = await serve(t, (socket) => void play(socket))
+  const spoilt = fc
+    .tuple(
+      fc.constantFrom(good, chunked, closing),
+      fc.nat(),
+      fc.nat({ max: 12 }),
+      fc.oneof(
+        fc.string({ unit: 'binary-ascii', maxLength: 6 }),
+        fc.constantFrom('\r\n', '\r\n\r\n', '0', 'Content-Length: 3\r\n', 'HTTP/1.1 200 OK\r\n'),
+      ),
+    )
+    .map(([text, at, cut, more]) => {
+      const from = at % text.length
+      return text.slice(0, from) + more + text.slice(from + cut)
+    })
+  const texts = fc.oneof(
+    { weight: 1, arbitrary: fc.constantFrom(good, chunked, closing) },
+    { weight: 6, arbitrary: spoilt },
+    { weight: 1, arbitrary: fc.string({ unit: 'binary-ascii', maxLength: 100 }) },
+  )
+  await fc.assert(
+    fc.asyncProperty(texts, fc.array(fc.nat(), { maxLength: 4 }), async (text, cuts) => {
+      const bytes = Buffer.from(text, 'latin1')
+      const ends = cuts.map((each) => each % (bytes.length + 1)).sort((a, b) => a - b)
+      pieces = [0, ...ends].map((from, i) => bytes.subarray(from, ends[i] ?? bytes.length))
+      const body = await get().catch((error) => {
+        assert.ok(error instanceof TransportError, String(error))
+        return undefined
+      })
+      if ([good, chunked, closing].includes(text)) assert.equal(body, '0123456789')
+    }),
+    runs(200),
+  )
 })

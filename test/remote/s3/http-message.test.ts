@@ -9,6 +9,7 @@ import {
   parseHead,
   staysOpen,
 } from '../../../src/remote/s3/http-message.ts'
+import { runs } from '../../fuzz.ts'
 
 function headOf(...lines: string[]) {
   return parseHead(lines.join('\r\n'))
@@ -185,4 +186,65 @@ test('a request is what it says, and no header can become two', () => {
       TypeError,
     )
   }
+})
+
+test('any text is a head or MalformedResponse, and what it says can be asked for', () => {
+  const lines = fc.array(
+    fc.oneof(
+      fc.string({ unit: 'binary-ascii' }),
+      fc.constantFrom('A: 1', 'Content-Length: 5', 'content-length : 5', ' x', ':', '__proto__: 1'),
+    ),
+  )
+  const texts = fc.oneof(
+    fc.string({ unit: 'binary' }),
+    lines.map((all) => ['HTTP/1.1 200 OK', ...all].join('\r\n')),
+  )
+  fc.assert(
+    fc.property(texts, (text) => {
+      try {
+        const head = parseHead(text)
+        assert.ok(head.status >= 100 && head.status <= 599)
+        for (const value of Object.values(head.headers)) assert.doesNotMatch(value!, /[\r\n\0]/)
+        staysOpen(head)
+        const { run } = new BodyFraming('GET', head)
+        assert.ok(run >= 0)
+      } catch (error) {
+        assert.ok(error instanceof MalformedResponse, String(error))
+      }
+    }),
+    runs(1000),
+  )
+})
+
+test('what chunks hold, or that they are none, does not depend on the pieces they come in', () => {
+  const part = fc.oneof(
+    fc.constantFrom(
+      '0\r\n\r\n',
+      '3\r\nabc\r\n',
+      'a',
+      '\r\n',
+      '\n',
+      '1;x\r\n',
+      'x',
+      '0\r\nA: b\r\n',
+    ),
+    fc.string({ unit: 'binary-ascii', maxLength: 4 }),
+  )
+  const texts = fc.array(part).map((parts) => Buffer.from(parts.join(''), 'latin1'))
+  const outcome = (pieces: Uint8Array[]): unknown => {
+    const framing = new BodyFraming('GET', headOf('HTTP/1.1 200 OK', 'Transfer-Encoding: chunked'))
+    try {
+      const { data, rest } = unframed(framing, pieces)
+      return { data: data.toString('latin1'), rest, done: framing.done }
+    } catch (error) {
+      assert.ok(error instanceof MalformedResponse, String(error))
+      return undefined
+    }
+  }
+  fc.assert(
+    fc.property(texts, places, (text, cuts) => {
+      assert.deepEqual(outcome(cut(text, cuts)), outcome([text]))
+    }),
+    runs(1000),
+  )
 })

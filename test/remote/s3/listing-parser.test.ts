@@ -5,6 +5,7 @@ import fc from 'fast-check'
 import type { RemoteObject } from '../../../src/remote/remote.ts'
 import { ListingParser, type RawListing } from '../../../src/remote/s3/listing-parser.ts'
 import { MalformedXml } from '../../../src/remote/s3/xml.ts'
+import { runs } from '../../fuzz.ts'
 
 /** Parses a document that comes in pieces which end at these bytes. The pieces' memory is used again. */
 function parse(document: string | Uint8Array, ends: number[] = []): RawListing {
@@ -151,7 +152,7 @@ test('a page says the same however it is written, and in whatever pieces it come
     fc.property(listings, styles, places, (listing, style, ends) => {
       assert.deepEqual(parse(write(listing, style), ends), listing)
     }),
-    { numRuns: 500 },
+    runs(500),
   )
 })
 
@@ -162,7 +163,7 @@ test('a page that comes byte by byte says the same', () => {
       const ends = Array.from({ length: Buffer.byteLength(document) }, (_, i) => i)
       assert.deepEqual(parse(document, ends), listing)
     }),
-    { numRuns: 50 },
+    runs(50),
   )
 })
 
@@ -173,7 +174,7 @@ test('a page that breaks off is none, wherever that is', () => {
       const part = document.subarray(0, place % document.length)
       assert.throws(() => parse(part), MalformedXml)
     }),
-    { numRuns: 500 },
+    runs(500),
   )
 })
 
@@ -255,3 +256,64 @@ test('memory is not for text without an end', () => {
   }
   assert.throws(forever, MalformedXml)
 })
+
+/** Returns the page of a document in pieces, or undefined where it is none. Throws what else is thrown. */
+function parsed(document: Uint8Array, ends: number[]): RawListing | undefined {
+  try {
+    return parse(document, ends)
+  } catch (error) {
+    assert.ok(error instanceof MalformedXml, String(error))
+    return undefined
+  }
+}
+
+const spoilt = fc
+  .tuple(
+    listings,
+    styles,
+    fc.nat(),
+    fc.nat({ max: 20 }),
+    fc.oneof(
+      fc.uint8Array({ maxLength: 5 }),
+      fc
+        .constantFrom('<', '>', '/>', '</', '<![CDATA[', ']]>', '<!--', '-->', '&', ';', '"', '<?')
+        .map((text) => Buffer.from(text)),
+    ),
+  )
+  .map(([listing, style, place, cut, more]) => {
+    const document = Buffer.from(write(listing, style))
+    const at = place % document.length
+    return Buffer.concat([document.subarray(0, at), more, document.subarray(at + cut)])
+  })
+
+test('what a page is, or that it is none, does not depend on the pieces it comes in', () => {
+  const garbage = fc.uint8Array({ maxLength: 200 }).map((bytes) => Buffer.from(bytes))
+  fc.assert(
+    fc.property(fc.oneof(spoilt, garbage), places, (document, ends) => {
+      assert.deepEqual(parsed(document, ends), parsed(document, []))
+    }),
+    runs(1000),
+  )
+})
+
+const ENDLESS: Record<string, [head: string, more: string]> = {
+  'a tag': ['<ListBucketResult ', 'x'.repeat(1000)],
+  'a comment': ['<ListBucketResult><!--', 'x'.repeat(1000)],
+  'a value in pieces': ['<ListBucketResult><Contents><Key>', `${'k'.repeat(1000)}<!-- -->`],
+  'a value of CDATA': ['<ListBucketResult><Contents><Key>', '<![CDATA[kkkkkkkkkkkk]]>'.repeat(40)],
+  'elements in each other': ['<ListBucketResult>', '<a>'.repeat(300)],
+  objects: ['<ListBucketResult>', `<Contents>${GOOD}</Contents>`.repeat(10)],
+  'white space behind the page': [page(''), ' '.repeat(1000)],
+}
+
+for (const [name, [head, more]] of Object.entries(ENDLESS)) {
+  test(`${name} without an end: no listing, before it takes memory or hours`, () => {
+    const parser = new ListingParser()
+    const piece = Buffer.from(more)
+    const forever = (): void => {
+      parser.write(Buffer.from(head))
+      for (let i = 0; i < 200_000; i++) parser.write(piece)
+    }
+    assert.throws(forever, MalformedXml)
+  })
+}

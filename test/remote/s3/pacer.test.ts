@@ -3,6 +3,7 @@ import { describe, it } from 'node:test'
 import { setImmediate } from 'node:timers/promises'
 import fc from 'fast-check'
 import { Pacer, type PacerClock } from '../../../src/remote/s3/pacer.ts'
+import { runs } from '../../fuzz.ts'
 
 /** Time that passes only when it is told to. */
 class FakeClock implements PacerClock {
@@ -299,7 +300,7 @@ describe('a pacer', () => {
           assert.ok(Math.min(...shares) >= 0.3 * fair - 3, `${shares}`)
         },
       ),
-      { numRuns: 30 },
+      runs(30),
     )
   })
 })

@@ -4,6 +4,7 @@ import { HeadObjectCommand, S3Client } from '@aws-sdk/client-s3'
 import fc from 'fast-check'
 import type { S3Access } from '../../../src/remote/s3/access.ts'
 import { encodeKey, encodeQuery, Signer } from '../../../src/remote/s3/sigv4.ts'
+import { runs } from '../../fuzz.ts'
 
 interface Signed {
   path: string
@@ -82,7 +83,7 @@ test('a signature is the one that the SDK makes', async () => {
       assert.equal(headers['x-amz-security-token'], sessionToken)
     },
   )
-  await fc.assert(property, { numRuns: 60 })
+  await fc.assert(property, runs(60))
 })
 
 test('who asks without credentials signs nothing', () => {

@@ -1,7 +1,23 @@
 import assert from 'node:assert/strict'
-import { mkdir, readdir, readFile, rm, stat, truncate, utimes, writeFile } from 'node:fs/promises'
+import {
+  chmod,
+  chown,
+  mkdir,
+  readdir,
+  readFile,
+  rm,
+  stat,
+  symlink,
+  truncate,
+  utimes,
+  writeFile,
+} from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, test } from 'node:test'
+import fc from 'fast-check'
+import { UsageError } from '../../../src/errors.ts'
+import { BlockCache } from '../../../src/volume/cache/cache.ts'
+import { BrokenEntry, Entry } from '../../../src/volume/cache/entry.ts'
 import { PIECE } from '../../../src/volume/cache/format.ts'
 import { readThrough } from '../../../src/volume/cache/read-through.ts'
 import { BlockError } from '../../../src/volume/source-walk.ts'
@@ -66,6 +82,35 @@ describe('a cache', () => {
     const f = await CacheFixture.open(t, await scratch(t))
     await f.fill(hash, makeSource('a', data))
     await assert.rejects(f.read(hash, [], 17), isNotFound)
+  })
+
+  test('is not made where others could have it touch files that are not its own', async (t) => {
+    const dir = await scratch(t)
+    await chmod(dir, 0o777)
+    const open = () => BlockCache.open({ dir, limit: 200_000_000 })
+    await assert.rejects(open(), (error) => {
+      return error instanceof UsageError && /everybody may write to it/.test(error.message)
+    })
+    assert.deepEqual(await readdir(dir), [])
+    await chmod(dir, 0o755)
+    await (await open()).close()
+    if (process.geteuid?.() !== 0) return t.diagnostic('only root can give a directory away')
+    await chown(dir, 65_534, 65_534)
+    await assert.rejects(open(), /belongs to another user/)
+  })
+
+  test('follows no link among its directories, and deletes nothing behind one', async (t) => {
+    const [dir, keep] = [await scratch(t), await scratch(t)]
+    const others = Array.from({ length: 3 }, (_, i) => `ab${String(i).repeat(30)}`)
+    for (const name of others) await writeFile(join(keep, name), Buffer.alloc(1_000_000))
+    await symlink(keep, join(dir, 'ab'))
+    const f = await CacheFixture.open(t, dir, { limit: 1_200_000 })
+    for (let seed = 1; seed < 6; seed++) {
+      const block = makeBlock(500_000, seed)
+      await f.fill(block.hash, makeSource('a', block.data))
+    }
+    assert.ok(f.cache.counts.evictions > 0)
+    assert.deepEqual((await readdir(keep)).sort(), others)
   })
 
   test('is not readable for other users', async (t) => {
@@ -316,3 +361,38 @@ async function bytesIn(dir: string): Promise<number> {
   }
   return bytes
 }
+
+test('a flipped byte in a cached file, wherever it is, reaches nobody', async (t) => {
+  const dir = await scratch(t)
+  const block = makeBlock(2 * PIECE + 77)
+  const f = await CacheFixture.open(t, dir)
+  await f.fill(block.hash, makeSource('a', block.data))
+  const path = f.cache.nameOf(block.hash)
+  const good = await readFile(path)
+  const { signal } = new AbortController()
+  await fc.assert(
+    fc.asyncProperty(
+      fc.nat({ max: good.length - 1 }),
+      fc.integer({ min: 1, max: 255 }),
+      fc.nat({ max: block.data.length - 1 }),
+      async (at, mask, from) => {
+        const spoilt = Buffer.from(good)
+        spoilt[at]! ^= mask
+        await writeFile(path, spoilt)
+        const got: Buffer[] = []
+        let error: unknown
+        try {
+          const entry = await Entry.open(path, block.hash)
+          await entry!.read(from, (chunk) => void got.push(Buffer.from(chunk)), signal)
+          await entry!.close()
+        } catch (thrown) {
+          error = thrown
+        }
+        const bytes = Buffer.concat(got)
+        assert.ok(bytes.equals(block.data.subarray(from, from + bytes.length)))
+        const isRead = at >= from - (from % PIECE)
+        if (isRead) assert.ok(error instanceof BrokenEntry, String(error))
+      },
+    ),
+  )
+})

@@ -108,7 +108,9 @@ describe('a file system without room', () => {
     const disk = join(await scratch(t), 'disk')
     await mkdir(disk)
     try {
-      execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${size}`, 'none', disk], { stdio: 'pipe' })
+      execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${size},mode=755`, 'none', disk], {
+        stdio: 'pipe',
+      })
     } catch {
       t.skip('mounts need privileges')
       return undefined

@@ -7,6 +7,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Readable } from 'node:stream'
 import { after, describe, type TestContext, test } from 'node:test'
+import fc from 'fast-check'
+import { RemoteError } from '../../../src/remote/remote.ts'
 import { makeMount, shownMounts } from '../../../src/server/mounts.ts'
 import { createLog } from '../../../src/server/request-log.ts'
 import { startServer } from '../../../src/server/serve.ts'
@@ -213,4 +215,33 @@ test('an index counts only if it is complete', async () => {
   ]) {
     await assert.rejects(all(bad), { failure: 'unreachable' }, JSON.stringify(bad))
   }
+})
+
+test('an index of any bytes, in any pieces, is whole or out of reach', async () => {
+  const line = `${hash}+100000 1700000000000000000\n`
+  const part = fc.oneof(
+    fc.constantFrom(line, '\n', `${hash}+3 17\n`, `${hash}+x 1\n`, hash, ' '),
+    fc.string({ unit: 'binary-ascii' }),
+  )
+  const indexes = fc.array(part).map((parts) => Buffer.from(`${parts.join('')}\n`))
+  const outcome = async (pieces: Buffer[]): Promise<unknown> => {
+    try {
+      return await Array.fromAsync(readIndex(Readable.from(pieces)))
+    } catch (error) {
+      assert.ok(error instanceof RemoteError && error.failure === 'unreachable', String(error))
+      return undefined
+    }
+  }
+  await fc.assert(
+    fc.asyncProperty(indexes, fc.nat(), async (index, at) => {
+      const cut = at % index.length
+      const pieces = [index.subarray(0, cut), index.subarray(cut)].filter(
+        ({ length }) => length > 0,
+      )
+      assert.deepEqual(await outcome(pieces), await outcome([index]))
+    }),
+  )
+  const endless = Readable.from(Array(100_000).fill(Buffer.alloc(1000, 'a')))
+  await assert.rejects(Array.fromAsync(readIndex(endless)), { name: 'RemoteError' })
+  assert.ok(!endless.readableEnded)
 })
