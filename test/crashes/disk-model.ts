@@ -9,36 +9,12 @@
  *   beginning: ext4 (unless mounted with data=writeback), XFS and Btrfs count no bytes that are not there;
  * - a rename is all or nothing, as on every file system with a journal.
  */
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { dirname, join, relative } from 'node:path'
 import { pick } from './moments.ts'
 import type { Operation } from './recording.ts'
+import type { Tree } from './tree.ts'
 
 const SECTOR = 512
-
-/** Files and directories by their paths below a root: their bytes, or undefined for a directory. */
-export type Tree = Map<string, Buffer | undefined>
-
-/** Returns what lies below a directory. */
-export function readTree(root: string): Tree {
-  const tree: Tree = new Map()
-  for (const entry of readdirSync(root, { recursive: true, withFileTypes: true })) {
-    const path = join(entry.parentPath, entry.name)
-    tree.set(relative(root, path), entry.isDirectory() ? undefined : readFileSync(path))
-  }
-  return tree
-}
-
-/** Writes the tree into a directory, which is made. */
-export function writeTree(root: string, tree: Tree): void {
-  mkdirSync(root)
-  // A directory comes before what is in it.
-  for (const path of [...tree.keys()].sort()) {
-    const bytes = tree.get(path)
-    if (bytes === undefined) mkdirSync(join(root, path))
-    else writeFileSync(join(root, path), bytes)
-  }
-}
 
 /** A file or a directory, whatever it is called. */
 interface Inode {
@@ -57,7 +33,7 @@ interface Effect {
   /** Undefined for what is all or nothing. */
   write: Write | undefined
   /** Carries it out; of a write only the parts that are named. */
-  apply(state: State, parts: readonly Range[]): void
+  apply(state: Contents, parts: readonly Range[]): void
 }
 
 interface Write {
@@ -71,7 +47,7 @@ type Range = readonly [from: number, to: number]
 const WHOLE: readonly Range[] = [[0, Number.POSITIVE_INFINITY]]
 
 /** What inodes hold at some moment. */
-class State {
+class Contents {
   readonly #names = new Map<Inode, Map<string, Inode>>()
   readonly #bytes = new Map<Inode, Buffer>()
 
@@ -133,7 +109,7 @@ export class Disk {
     const { before, heeds = () => true } = options
     this.#options = options
     this.#root = makeInodes(before)
-    const state = new State()
+    const state = new Contents()
     for (const operation of operations) {
       if (operation.kind === 'sync') {
         if (heeds(operation)) this.#sync(operation, state)
@@ -146,9 +122,10 @@ export class Disk {
     }
   }
 
-  /** Returns what is there at the end, had there been no power cut. */
-  end(): Tree {
-    return this.#left(this.#effects, () => WHOLE)
+  /** Returns what there is at a moment, as programs see it: nothing of it need be on disk. */
+  seenAt(at: number): Tree {
+    const ended = this.#effects.filter(({ end }) => end <= at)
+    return this.#left(ended, () => WHOLE)
   }
 
   /** Returns one of the states that a power cut may leave at a moment: when `at` has just happened. */
@@ -169,7 +146,7 @@ export class Disk {
 
   /** Returns what is there when of each effect those parts are, or nothing. */
   #left(effects: readonly Effect[], parts: (effect: Effect) => readonly Range[] | undefined): Tree {
-    const state = new State()
+    const state = new Contents()
     for (const effect of effects) {
       const there = parts(effect)
       if (there !== undefined) effect.apply(state, there)
@@ -177,7 +154,7 @@ export class Disk {
     return state.tree(this.#root)
   }
 
-  #sync(sync: Operation & { kind: 'sync' }, state: State): void {
+  #sync(sync: Operation & { kind: 'sync' }, state: Contents): void {
     const inode = sync.of === 'one' ? this.#find(sync.path, state) : undefined
     for (const effect of this.#effects) {
       if (effect.end > sync.start) continue
@@ -186,7 +163,7 @@ export class Disk {
     }
   }
 
-  #effectsOf(operation: Exclude<Operation, { kind: 'sync' }>, state: State): Effect[] {
+  #effectsOf(operation: Exclude<Operation, { kind: 'sync' }>, state: Contents): Effect[] {
     const { start, end } = operation
     const effect = (
       inodes: Inode[],
@@ -218,7 +195,7 @@ export class Disk {
         const [fromDir, fromName] = this.#place(operation.from, state)
         const [toDir, toName] = this.#place(operation.to, state)
         const inode = this.#find(operation.from, state)
-        const apply = (now: State) => {
+        const apply = (now: Contents) => {
           if (now.names(fromDir).get(fromName) === inode) now.names(fromDir).delete(fromName)
           now.names(toDir).set(toName, inode)
         }
@@ -247,7 +224,7 @@ export class Disk {
     }
   }
 
-  #find(path: string, state: State): Inode {
+  #find(path: string, state: Contents): Inode {
     let inode = this.#root
     for (const name of this.#names(path)) {
       const next = state.names(inode).get(name)
@@ -257,7 +234,7 @@ export class Disk {
     return inode
   }
 
-  #place(path: string, state: State): [dir: Inode, name: string] {
+  #place(path: string, state: Contents): [dir: Inode, name: string] {
     return [this.#find(dirname(path), state), this.#names(path).at(-1)!]
   }
 

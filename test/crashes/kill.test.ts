@@ -11,6 +11,7 @@ import {
   type Kill,
   killAfter,
   killAtCatalogWrite,
+  killAtNewCatalog,
   killAtNewShard,
   killAtProofs,
   killAtRequest,
@@ -91,7 +92,7 @@ describe('kill -9', { skip: server === undefined && NO_S3 }, () => {
     for (const round of rounds) {
       it(`before it has made its catalog (${round})`, async () => {
         const name = `first run, making the catalog, ${round}`
-        const found = await killed(name, () => killAtCatalogWrite(1), first)
+        const found = await killed(name, () => killAtNewCatalog, first)
         const { code, stderr } = await keepgw(['status', '--mappings', found.mapping], lab.env)
         // The kill may come late enough for a catalog without any object.
         if (code !== 0) assert.match(stderr, /cannot open the catalog|no catalog|out of reach/)

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import type { ChildProcess } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { once } from 'node:events'
-import { existsSync, type FSWatcher, mkdirSync, readFileSync, watch } from 'node:fs'
+import { existsSync, type FSWatcher, mkdirSync, readdirSync, readFileSync, watch } from 'node:fs'
 import { chmod, mkdtemp, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { start } from '../e2e/keepgw.ts'
@@ -96,31 +96,54 @@ export const killAtProofs: Kill = (victim) => {
   return killAtEvent(victim, join(victim.mapping, '.keepgw'), 1, (name) => name === 'proofs.taken')
 }
 
+/** Kills as the catalog is made. */
+export const killAtNewCatalog: Kill = (victim) => {
+  return killAtEvent(victim, join(victim.mapping, '.keepgw'), 1, isNewCatalog)
+}
+
 /** Kills at the `nth` write to the catalog: within one of its transactions, or just behind it. */
 export function killAtCatalogWrite(nth: number): Kill {
+  const isData = (name: string) => name === 'data.mdb'
   return (victim) => {
-    const dir = join(victim.mapping, '.keepgw', 'catalog')
-    return killAtEvent(victim, dir, nth, (name) => name === 'data.mdb')
+    const own = join(victim.mapping, '.keepgw')
+    const catalog = join(own, 'catalog')
+    if (existsSync(catalog)) return killAtEvent(victim, catalog, nth, isData)
+    return killAtEvent(victim, own, nth, isData, isNewCatalog)
   }
 }
 
+/** A catalog is made beside its place, and then renamed. */
+function isNewCatalog(name: string): boolean {
+  return name.startsWith('catalog')
+}
+
+/** Kills at the `nth` event that counts, in the directory or in the first one in it that is `within`. */
 async function killAtEvent(
   victim: Victim,
   dir: string,
   nth: number,
   counts: (name: string) => boolean,
+  within?: (name: string) => boolean,
 ): Promise<boolean> {
   mkdirSync(dir, { recursive: true })
   let seen = 0
   let child: ChildProcess | undefined
-  const watcher: FSWatcher = watch(dir, (_event, name) => {
-    if (counts(name ?? '') && ++seen === nth) child?.kill('SIGKILL')
-  })
+  const watchers: FSWatcher[] = []
+  const look = (path: string): void => {
+    const watcher = watch(path, (_event, name) => {
+      if (counts(name ?? '') && ++seen === nth) child?.kill('SIGKILL')
+      if (watchers.length > 1 || !within?.(name ?? '')) return
+      const inner = readdirSync(dir).find(within)
+      if (inner !== undefined) look(join(dir, inner))
+    })
+    watchers.push(watcher)
+  }
+  look(dir)
   try {
     child = start(victim.args, victim.env)
     return await end(child)
   } finally {
-    watcher.close()
+    for (const watcher of watchers) watcher.close()
   }
 }
 

@@ -48,6 +48,8 @@ export class CrashLab {
   /** How many crashes it has seen, and how many of those between the lines of a batch and its commit. */
   crashes = 0
   betweenLinesAndCommit = 0
+  /** How many runs were recorded. */
+  recorded = 0
   readonly #name: string
   readonly #server: S3Access
   readonly #remove: () => Promise<void>
