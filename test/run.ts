@@ -16,6 +16,9 @@ const { values, positionals } = parseArgs({
   options: { name: { type: 'string' } },
 })
 
+// The crash tests then take minutes: see test/crashes/moments.ts.
+const everyMoment = process.env.KEEPGW_TEST_MOMENTS === 'all'
+
 const files = globSync(positionals.length > 0 ? positionals : 'test/**/*.test.ts').sort()
 if (files.length === 0) {
   console.error(`No test file matches ${positionals.join(' ')}`)
@@ -66,7 +69,7 @@ async function runTests(files: string[], server: S3Server | undefined): Promise<
       '--test',
       '--test-reporter=spec',
       '--test-concurrency=2',
-      '--test-timeout=300000',
+      `--test-timeout=${everyMoment ? 1_200_000 : 300_000}`,
       ...(values.name === undefined ? [] : [`--test-name-pattern=${values.name}`]),
       ...files,
     ],

@@ -19,7 +19,7 @@ import { trustingBase } from './trust.ts'
 
 const OBJECTS = 100
 /** Cuts of each recorded run; there are five. */
-const CUTS = share(3, 30)
+const CUTS = share(2, 30)
 /** Cuts of a disk that lies, of which some must be noticed. */
 const LIES = 40
 
