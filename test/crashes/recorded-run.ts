@@ -66,7 +66,7 @@ export class RecordedRun {
    * it has done is there, and need not be on disk.
    */
   async killedAndRunAgain(lab: CrashLab): Promise<RecordedRun> {
-    const sync = this.operations.findLast((each) => each.kind === 'sync' && each.of === 'all')!
+    const sync = this.#largestSync()
     const killed = this.operations.filter(({ end }) => end < sync.start)
     rmSync(this.#root, { recursive: true })
     writeTree(this.#root, this.#disk().seenAt(sync.start - 1))
@@ -85,6 +85,18 @@ export class RecordedRun {
     })
   }
 
+  /** Returns the sync of the file system that most was done before, since the last one. */
+  #largestSync(): Operation {
+    let largest: { sync: Operation; count: number } | undefined
+    let last = 0
+    for (const [at, sync] of this.operations.entries()) {
+      if (sync.kind !== 'sync' || sync.of !== 'all') continue
+      if (largest === undefined || at - last > largest.count) largest = { sync, count: at - last }
+      last = at
+    }
+    return largest!.sync
+  }
+
   /** Returns moments of the run: half of them anywhere, half around the syncs of its batches. */
   moments(count: number, random: () => number): number[] {
     const own = this.operations.filter(({ end }) => end >= this.#begin)
@@ -94,6 +106,14 @@ export class RecordedRun {
       const { start, end } = pick(syncs, random)
       return Math.max(this.#begin, pick([start - 1, start, end, end + 1], random))
     })
+  }
+
+  /** Returns the moments at which a commit to the catalog has just returned. */
+  commits(): number[] {
+    const commits = this.operations.filter((each) => {
+      return each.kind === 'write' && each.lasting && isCatalog(each.path)
+    })
+    return commits.map(({ end }) => end)
   }
 
   /** Says what was done last at a moment. */
