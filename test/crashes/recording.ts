@@ -41,7 +41,7 @@ const LONGEST = String(2 ** 26)
 /** Says why nothing can be recorded here; undefined where it can. */
 export function whyNoRecording(): string | undefined {
   try {
-    execFileSync('strace', ['-f', '-o', '/dev/null', 'true'], { stdio: 'pipe' })
+    execFileSync('strace', ['-f', '--seccomp-bpf', '-o', '/dev/null', 'true'], { stdio: 'pipe' })
     return undefined
   } catch (error) {
     const reason = (error as Error).message.split('\n', 2).join(': ')

@@ -113,18 +113,24 @@ export function linesAhead({ lines, intent }: State): number {
   return ahead.length
 }
 
-/** Asserts that tree and catalog say the same of every hash that no intent names. */
+/**
+ * Asserts that the tree has each line once that the catalog claims, and no other: but for lines that the
+ * intent is to add or to remove, which may be there or not, and of its files, whose last line may be torn.
+ */
 export function assertHonest({ lines, torn, records, intent }: State): void {
-  const hashOf = (line: string) => line.slice(0, 32)
-  const open = new Set(
-    (intent?.changes ?? []).flatMap(({ key, before, after }) =>
-      [...linesOf(key, before), ...linesOf(key, after)].map(hashOf),
-    ),
-  )
-  const claimed = Array.from(records, ([key, record]) => linesOf(key, record)).flat()
-  const settled = (all: string[]) => all.filter((line) => !open.has(hashOf(line)))
-  assertSameLines(settled(lines), settled(claimed).sort(), 'lines beside those of the catalog')
-  assert.deepEqual(settled(torn), [], 'files that are torn')
+  const changes = intent?.changes ?? []
+  const lasting = Array.from(records, ([key, record]) => linesOf(key, record)).flat()
+  const passing = new Set<string>()
+  for (const { key, before, after } of changes) {
+    const [old, fresh] = [new Set(linesOf(key, before)), new Set(linesOf(key, after))]
+    for (const line of old.symmetricDifference(fresh)) passing.add(line)
+  }
+  const settled = (all: string[]) => all.filter((line) => !passing.has(line))
+  assertSameLines(settled(lines), settled(lasting).sort(), 'lines beside those of the catalog')
+  assert.equal(new Set(lines).size, lines.length, 'a line is there twice')
+  const open = new Set(Array.from(passing, (line) => line.slice(0, 32)))
+  const isSettled = (hash: string) => !open.has(hash)
+  assert.deepEqual(torn.filter(isSettled), [], 'files that are torn')
 }
 
 /** Returns the hashes of all lines, and of all that a record claims. */
