@@ -40,6 +40,7 @@ export interface Crashed {
   hashes: Set<string>
 }
 
+/** Everything that the crashes of one test file have in common. Nothing of it may be called concurrently. */
 export class CrashLab {
   readonly scratch: string
   readonly bucket: TestBucket
@@ -78,6 +79,7 @@ export class CrashLab {
     this.proxy = parts.proxy
   }
 
+  /** Prints how many crashes there were, and removes all that was made. */
   async close(): Promise<void> {
     console.log(
       `${this.#name}: ${this.crashes} crashes, ` +
@@ -111,6 +113,7 @@ export class CrashLab {
     return mapping
   }
 
+  /** Returns what a way to kill needs to know. */
   victim(mapping: string, { flags }: Pick<Kind, 'flags'>): Victim {
     return { args: this.index(mapping, flags), env: this.env, mapping, scratch: this.scratch }
   }

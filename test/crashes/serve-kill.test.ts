@@ -99,11 +99,12 @@ describe('kill -9 of a server with a cache', { skip: server === undefined && NO_
 
   /** Has clients read blocks until the server is killed, all of its processes at once. */
   async function killUnderLoad(served: Served, cache: string, way: Way, at: number) {
-    const pids = [served.process.pid!, ...childrenOf(served.process.pid!)]
+    const { pid } = served.process
+    const pids = [...childrenOf(pid!), pid!]
     const exited = once(served.process, 'exit')
     let isOver = false
     const kill = () => {
-      if (!isOver) for (const pid of pids) process.kill(pid, 'SIGKILL')
+      if (!isOver) for (const each of pids) process.kill(each, 'SIGKILL')
       isOver = true
     }
     const stopWaiting = way(at, cache, kill)
