@@ -17,6 +17,9 @@ const { values, positionals } = parseArgs({
   options: { name: { type: 'string' } },
 })
 
+// The crash tests then take minutes: see test/crashes/moments.ts.
+const everyMoment = process.env.KEEPGW_TEST_MOMENTS === 'all'
+
 const files = globSync(positionals.length > 0 ? positionals : 'test/**/*.test.ts').sort()
 if (files.length === 0) {
   console.error(`No test file matches ${positionals.join(' ')}`)
@@ -59,12 +62,12 @@ ${bar}
 `
 }
 
-/** A longer search takes longer, and is for all properties. */
-function fuzzArguments(): string[] {
+/** Longer searches (for all properties) and all moments of the crash tests take longer. */
+function longerRunArguments(): string[] {
   const factor = Number(process.env.KEEPGW_TEST_FUZZ_RUNS || 1)
   const fuzz = new URL('fuzz.ts', import.meta.url).href
-  const timeout = `--test-timeout=${Math.ceil(300_000 * Math.max(1, factor))}`
-  return factor === 1 ? [timeout] : [timeout, `--import=${fuzz}`]
+  const timeout = Math.ceil(300_000 * Math.max(1, factor, everyMoment ? 4 : 1))
+  return [`--test-timeout=${timeout}`, ...(factor === 1 ? [] : [`--import=${fuzz}`])]
 }
 
 /** Returns the exit code of node's test runner, or of the signal that ended the run. */
@@ -75,7 +78,7 @@ async function runTests(files: string[], server: S3Server | undefined): Promise<
       '--test',
       '--test-reporter=spec',
       '--test-concurrency=2',
-      ...fuzzArguments(),
+      ...longerRunArguments(),
       ...(values.name === undefined ? [] : [`--test-name-pattern=${values.name}`]),
       ...files,
     ],

@@ -6,7 +6,9 @@
  * promises behind that nobody can handle, which would end the process; and it keeps what was written
  * before a throw.
  */
-import { existsSync, mkdirSync } from 'node:fs'
+import { randomUUID } from 'node:crypto'
+import { existsSync } from 'node:fs'
+import { mkdir, readdir, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setImmediate } from 'node:timers/promises'
 import { type Database, open, type RootDatabase, type Transaction } from 'lmdb'
@@ -16,6 +18,7 @@ import { keyFromBytes, keyToBytes } from '../remote/key.ts'
 import { refuseBadFile, refuseFullDisk, refuseNetworkFileSystem } from './catalog-disk.ts'
 import { stateDir } from './description.ts'
 import { type CatalogRecord, decodeRecord, encodeRecord, isRecordOf } from './record.ts'
+import { syncPath } from './sync.ts'
 
 /** Longest key in bytes: LMDB's limit. S3 ends at 1,024. */
 export const MAX_KEY = 1978
@@ -151,24 +154,45 @@ export class Catalog {
     if (this.#lost === undefined) throw new Error('the run that was to make it was cut short')
   }
 
-  /** Opens the catalog of a mapping, for writing unless told otherwise. Throws KeepgwError. */
-  static open(mappings: string, options: { readOnly?: boolean } = {}): Catalog {
-    const dir = join(stateDir(mappings), 'catalog')
-    const { readOnly = false } = options
+  /**
+   * Makes the catalog of a mapping, where there is none: whole and on disk, or not at all. Several
+   * processes may do so at once. Throws KeepgwError.
+   */
+  static async make(mappings: string): Promise<void> {
+    const dir = catalogDir(mappings)
+    const beside = `${dir}-${randomUUID()}`
     try {
-      if (!readOnly && !existsSync(dir)) mkdirSync(dir)
-      refuseNetworkFileSystem(dir)
-      if (!readOnly) refuseFullDisk(dir)
-      refuseBadFile(dir, readOnly)
-      // Without overlapping syncs, a transaction that has ended is on disk.
-      return new Catalog(dir, open({ path: dir, readOnly, overlappingSync: false, maxDbs: 8 }))
+      if (!existsSync(dir)) {
+        await mkdir(beside)
+        await Catalog.#openAt(beside, false).close()
+        await syncPath(beside)
+        // It takes no other's place: that would not be empty.
+        await rename(beside, dir)
+        await removeUnfinished(mappings)
+      }
     } catch (error) {
-      if (error instanceof KeepgwError) throw error
-      throw new KeepgwError(`cannot open the catalog ${dir}: ${messageOf(error)}`, {
-        cause: error,
-        hint: `Is there a mapping? It is made by: keepgw index BUCKET --mappings ${mappings}`,
-      })
+      await rm(beside, { recursive: true, force: true })
+      if (!existsSync(dir)) throw cannotOpen(mappings, error)
     }
+    // Without its name in there, lines would be on disk that no catalog knows of.
+    await syncPath(stateDir(mappings))
+  }
+
+  /** Opens the catalog of a mapping, for writing unless told otherwise. Throws KeepgwError. */
+  static open(mappings: string, { readOnly = false }: { readOnly?: boolean } = {}): Catalog {
+    try {
+      return Catalog.#openAt(catalogDir(mappings), readOnly)
+    } catch (error) {
+      throw cannotOpen(mappings, error)
+    }
+  }
+
+  static #openAt(dir: string, readOnly: boolean): Catalog {
+    refuseNetworkFileSystem(dir)
+    if (!readOnly) refuseFullDisk(dir)
+    refuseBadFile(dir, readOnly)
+    // Without overlapping syncs, a transaction that has ended is on disk.
+    return new Catalog(dir, open({ path: dir, readOnly, overlappingSync: false, maxDbs: 8 }))
   }
 
   async close(): Promise<void> {
@@ -404,6 +428,25 @@ export class CatalogSnapshot {
   close(): void {
     this.#transaction.done()
   }
+}
+
+function catalogDir(mappings: string): string {
+  return join(stateDir(mappings), 'catalog')
+}
+
+/** Removes what runs have left that were killed while they made a catalog. */
+async function removeUnfinished(mappings: string): Promise<void> {
+  const dir = stateDir(mappings)
+  const unfinished = (await readdir(dir)).filter((name) => name.startsWith('catalog-'))
+  for (const name of unfinished) await rm(join(dir, name), { recursive: true, force: true })
+}
+
+function cannotOpen(mappings: string, error: unknown): KeepgwError {
+  if (error instanceof KeepgwError) return error
+  return new KeepgwError(`cannot open the catalog ${catalogDir(mappings)}: ${messageOf(error)}`, {
+    cause: error,
+    hint: `Is there a mapping? It is made by: keepgw index BUCKET --mappings ${mappings}`,
+  })
 }
 
 /** Returns whether the catalog can hold a key. */

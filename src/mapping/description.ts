@@ -9,6 +9,7 @@ import { dirname, isAbsolute, join } from 'node:path'
 import { KeepgwError, messageOf } from '../errors.ts'
 import type { RemoteSpec } from '../remote/remote.ts'
 import { MappingUnreachable } from './mapping.ts'
+import { syncPath } from './sync.ts'
 
 /** The contents of remote.json: the remote, without anything that names credentials. */
 export interface MappingDescription {
@@ -58,7 +59,10 @@ export async function findDescription(mappings: string): Promise<MappingDescript
   }
 }
 
-/** Writes remote.json whole or not at all, and makes the mapping's directories where missing. */
+/**
+ * Writes remote.json whole or not at all, and makes the mapping's directories where missing. All of it
+ * is on disk when the promise resolves.
+ */
 export async function writeDescription(
   mappings: string,
   description: MappingDescription,
@@ -75,6 +79,7 @@ export async function writeDescription(
       await handle.close()
     }
     await rename(beside, join(dir, 'remote.json'))
+    await syncPath(dir)
   } catch (error) {
     await rm(beside, { force: true }).catch(() => {})
     throw new KeepgwError(`cannot write the mapping ${mappings}: ${messageOf(error)}`, {
@@ -88,7 +93,9 @@ export async function writeDescription(
 async function makeDirectory(dir: string): Promise<void> {
   const parent = dirname(dir)
   if (!existsSync(parent) && parent !== dir) await makeDirectory(parent)
-  if (!existsSync(dir)) await mkdir(dir)
+  if (existsSync(dir)) return
+  await mkdir(dir)
+  await syncPath(parent)
 }
 
 function checked(json: unknown): MappingDescription {

@@ -36,6 +36,7 @@ export async function openForWriting(
   description: MappingDescription,
   options: { command: string; breakLock?: boolean },
 ): Promise<WritableMapping> {
+  await Catalog.make(dir)
   const catalog = Catalog.open(dir)
   let lock: MappingLock | undefined
   const close = async (): Promise<void> => {

@@ -25,11 +25,15 @@ async function syncEach(files: Iterable<string>): Promise<void> {
   const written = [...files]
   const dirs = new Set(written.map((file) => dirname(file)))
   for (const dir of [...dirs]) dirs.add(dirname(dir))
-  await Promise.all(written.map((file) => limit(syncOne, file)))
-  await Promise.all([...dirs].map((dir) => limit(syncOne, dir)))
+  await Promise.all(written.map((file) => limit(syncPath, file)))
+  await Promise.all([...dirs].map((dir) => limit(syncPath, dir)))
 }
 
-async function syncOne(path: string): Promise<void> {
+/**
+ * Resolves once a file's data, or the names in a directory, are on disk; also where it is gone. Throws
+ * the system's errors.
+ */
+export async function syncPath(path: string): Promise<void> {
   let handle: Awaited<ReturnType<typeof open>>
   try {
     handle = await open(path, 'r')

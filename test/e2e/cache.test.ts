@@ -1,24 +1,15 @@
-/** A bucket that is served through a cache, by processes that are killed. */
+/** A bucket that is served through a cache; test/crashes has servers that are killed. */
 import assert from 'node:assert/strict'
 import { createHash, randomBytes } from 'node:crypto'
-import { once } from 'node:events'
 import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, before, describe, it, type TestContext } from 'node:test'
+import { seededRandom } from '../crashes/moments.ts'
 import { makeBucket, NO_S3, sharedS3, type TestBucket } from '../servers/s3.ts'
 import { environment, keepgwOk, type Served, serve, temporary } from './keepgw.ts'
 
 const MANAGEMENT = 'the-management-token'
 const server = sharedS3()
-
-/** Numbers in [0, 1) that are the same for the same seed. */
-function random(seed: number): () => number {
-  let state = seed
-  return () => {
-    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0
-    return state / 2 ** 32
-  }
-}
 
 describe('serve --cache', { skip: server === undefined && NO_S3, timeout: 240_000 }, () => {
   let bucket: TestBucket
@@ -107,34 +98,6 @@ describe('serve --cache', { skip: server === undefined && NO_S3, timeout: 240_00
     assert.equal(await count(again, 'misses'), 0)
   })
 
-  for (const seed of [1, 2, 3, 4]) {
-    it(`is whole after a kill in the midst of filling it (seed ${seed})`, async (t) => {
-      const next = random(seed)
-      const cache = newCache()
-      const hashes = [...blocks.keys()].sort(() => next() - 0.5)
-      const doomed = await start(t, cache, seed % 2 === 0 ? ['--workers=2'] : [])
-      const reads = hashes.map((hash) => read(doomed, hash).catch(() => undefined))
-      // Any of them may be anywhere when the first few are there.
-      const some = hashes.slice(0, 1 + Math.floor(next() * 4)).map((_, at) => reads[at])
-      await Promise.all(some)
-      doomed.process.kill('SIGKILL')
-      await once(doomed.process, 'exit')
-      for (const body of await Promise.all(reads)) {
-        if (body instanceof Buffer)
-          assert.ok(blocks.has(createHash('md5').update(body).digest('hex')))
-      }
-      const served = await start(t, cache)
-      for (const hash of hashes) await assertServed(served, hash)
-      const misses = await count(served, 'misses')
-      await countIs(served, 'stored', misses)
-      assert.equal(await count(served, 'broken'), 0)
-      assert.deepEqual(await readdir(join(cache, 'tmp')), [])
-      assert.equal(await count(served, 'hits'), hashes.length - misses)
-      await Promise.all(hashes.map((hash) => assertServed(served, hash)))
-      assert.equal(await count(served, 'misses'), misses)
-    })
-  }
-
   it('proves what it has, after a crash of the machine, too', async (t) => {
     const cache = newCache()
     const before = await start(t, cache)
@@ -142,7 +105,7 @@ describe('serve --cache', { skip: server === undefined && NO_S3, timeout: 240_00
     await countIs(before, 'stored', blocks.size)
     await before.stop()
     // What was renamed may be there without its data: nothing is synced.
-    const next = random(7)
+    const next = seededRandom(7)
     for (const hash of blocks.keys()) {
       const file = join(cache, hash.slice(0, 2), hash)
       const bytes = await readFile(file)

@@ -7,9 +7,10 @@ import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
+import { type Content, store } from '../crashes/bucket.ts'
+import { inspect } from '../crashes/state.ts'
 import { type FaultProxy, type Rule, type SeenRequest, startFaultProxy } from '../faults/proxy.ts'
 import { makeBucket, NO_S3, sharedS3, type TestBucket } from '../servers/s3.ts'
-import { type Content, inspect, store } from './crash.ts'
 import { environment, keepgw, keepgwOk, start, summaryOf, temporary, treeLines } from './keepgw.ts'
 
 const OBJECTS = 200

@@ -12,7 +12,8 @@ import { fileURLToPath } from 'node:url'
 import { watch } from '../secrets.ts'
 import type { S3Access } from '../servers/s3.ts'
 
-const CLI = fileURLToPath(new URL('../../dist/src/cli.js', import.meta.url))
+/** The built command. */
+export const CLI = fileURLToPath(new URL('../../dist/src/cli.js', import.meta.url))
 
 export interface Outcome {
   /** Null where a signal ended it. */

@@ -3,10 +3,10 @@ import assert from 'node:assert/strict'
 import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, afterEach, before, describe, it } from 'node:test'
+import { inspect } from '../crashes/state.ts'
 import { s3Error } from '../faults/fault.ts'
 import { type FaultProxy, type SeenRequest, startFaultProxy } from '../faults/proxy.ts'
 import { makeBucket, NO_S3, sharedS3, type TestBucket } from '../servers/s3.ts'
-import { inspect } from './crash.ts'
 import { environment, keepgw, keepgwOk, summaryOf, temporary, treeLines } from './keepgw.ts'
 
 const OBJECTS = 10

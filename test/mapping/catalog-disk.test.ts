@@ -11,7 +11,7 @@ describe('a catalog whose file is bad', () => {
   /** Returns the bytes of a catalog as it is made. */
   async function goodFile(): Promise<Buffer> {
     await using tree = await makeTree()
-    await Catalog.open(tree.dir).close()
+    await Catalog.make(tree.dir)
     return readFile(join(tree.dir, '.keepgw/catalog/data.mdb'))
   }
 

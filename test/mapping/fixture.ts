@@ -37,6 +37,7 @@ export async function makeTree(): Promise<{ dir: string } & AsyncDisposable> {
 export async function makeMapping(): Promise<TestMapping> {
   const tree = await makeTree()
   const { dir } = tree
+  await Catalog.make(dir)
   const catalog = Catalog.open(dir)
   const lock = await acquireLock(catalog, 'test')
   return {

@@ -18,6 +18,7 @@ const CONTENDER = `
 import { Catalog } from ${JSON.stringify(source('catalog.ts'))}
 import { acquireLock } from ${JSON.stringify(source('lock.ts'))}
 import { once } from 'node:events'
+await Catalog.make(process.argv[1])
 const catalog = Catalog.open(process.argv[1])
 console.log('ready')
 await once(process.stdin, 'data')
@@ -75,6 +76,7 @@ const empty = { objects: 0, segments: 0, bytes: 0, blocks: 0, blockBytes: 0, tru
 describe('the lock of a mapping', () => {
   it('is refused to a second holder, who is told the first, until it is given back', async () => {
     await using tree = await makeTree()
+    await Catalog.make(tree.dir)
     const catalog = Catalog.open(tree.dir)
     const lock = await acquireLock(catalog, 'index')
     await assert.rejects(acquireLock(catalog, 'verify'), (error) => {

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { describe, it } from 'node:test'
 import fc from 'fast-check'
 import { KeepgwError, UsageError } from '../../src/errors.ts'
+import { Catalog } from '../../src/mapping/catalog.ts'
 import {
   findDescription,
   readDescription,
@@ -105,6 +106,15 @@ describe('a mapping opened for writing', () => {
     const second = await open()
     assert.equal(second.recovered, 0)
     await second.close()
+  })
+
+  it('has a catalog that one of several made, and nothing of what they did in vain', async () => {
+    await using tree = await makeTree()
+    const own = join(tree.dir, '.keepgw')
+    await mkdir(join(own, 'catalog-of-a-killed-run'))
+    await Promise.all([1, 2, 3, 4].map(() => Catalog.make(tree.dir)))
+    assert.deepEqual((await readdir(own)).sort(), ['catalog', 'remote.json'])
+    await (await openForWriting(tree.dir, description, { command: 'test' })).close()
   })
 })
 
