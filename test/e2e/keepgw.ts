@@ -11,7 +11,9 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import type { S3Access } from '../servers/s3.ts'
 
-const CLI = fileURLToPath(new URL('../../dist/src/cli.js', import.meta.url))
+/** The built command line; KEEPGW_TEST_CLI names another build than this tree's. */
+const CLI =
+  process.env.KEEPGW_TEST_CLI ?? fileURLToPath(new URL('../../dist/src/cli.js', import.meta.url))
 
 export interface Outcome {
   /** Null where a signal ended it. */
