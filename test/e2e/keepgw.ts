@@ -11,9 +11,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import type { S3Access } from '../servers/s3.ts'
 
-/** The built command line; KEEPGW_TEST_CLI names another build than this tree's. */
-const CLI =
-  process.env.KEEPGW_TEST_CLI ?? fileURLToPath(new URL('../../dist/src/cli.js', import.meta.url))
+const CLI = fileURLToPath(new URL('../../dist/src/cli.js', import.meta.url))
 
 export interface Outcome {
   /** Null where a signal ended it. */
@@ -36,9 +34,13 @@ export function environment(server: S3Access, mappings: string): NodeJS.ProcessE
   }
 }
 
-/** Starts `keepgw ARGS`; what it prints is gathered in `output`. */
+/**
+ * Starts `keepgw ARGS`; what it prints is gathered in `output`. KEEPGW_TEST_CLI names another build than
+ * this tree's.
+ */
 export function start(args: string[], env: NodeJS.ProcessEnv): ChildProcess & { output: Outcome } {
-  const child = spawn(process.execPath, [CLI, ...args], { env, stdio: ['ignore', 'pipe', 'pipe'] })
+  const cli = process.env.KEEPGW_TEST_CLI ?? CLI
+  const child = spawn(process.execPath, [cli, ...args], { env, stdio: ['ignore', 'pipe', 'pipe'] })
   const output: Outcome = { code: null, stdout: '', stderr: '' }
   child.stdout.setEncoding('utf8').on('data', (text: string) => {
     output.stdout += text
@@ -74,6 +76,8 @@ export interface Served {
   process: ChildProcess
   /** Its log so far, an object a line. */
   log(): Record<string, unknown>[]
+  /** The same as it was printed. */
+  stderr(): string
   stop(): Promise<number | null>
 }
 
@@ -97,6 +101,7 @@ export async function serve(
   return {
     url: `http://${address}`,
     process: child,
+    stderr: () => child.output.stderr,
     log: () =>
       child.output.stderr
         .split('\n')

@@ -17,8 +17,8 @@ export interface Answer {
  */
 export type Fault =
   | Answer
-  /** The connection is reset. The client may have read less than `at` bytes by then. */
-  | { kind: 'reset'; at?: number | undefined }
+  /** The connection is reset, after so long a silence: without, the client may not have read it all. */
+  | { kind: 'reset'; at?: number | undefined; milliseconds?: number }
   /** Nothing more comes for so long; or else until the rule is released or the client gives up. */
   | { kind: 'stall'; at?: number | undefined; milliseconds?: number }
   /** The connection is closed in good order, short of its Content-Length. */

@@ -19,8 +19,10 @@ export async function relay(
   if (fault?.kind === 'edit' || fault?.kind === 'length') return replaceBody(answer, res, fault)
   const at = fault && 'at' in fault ? fault.at : undefined
   const strike = async () => {
-    if (fault?.kind === 'reset') res.req.socket.resetAndDestroy()
-    else if (fault?.kind === 'cut') res.req.socket.end()
+    if (fault?.kind === 'reset') {
+      await delay(fault.milliseconds ?? 0)
+      res.req.socket.resetAndDestroy()
+    } else if (fault?.kind === 'cut') res.req.socket.end()
     else if (fault?.kind === 'stall') {
       const over = fault.milliseconds === undefined ? [] : [delay(fault.milliseconds)]
       await Promise.race([released, once(res, 'close'), ...over])

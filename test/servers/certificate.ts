@@ -2,7 +2,7 @@
 import { execFileSync } from 'node:child_process'
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 
 export interface Certificate extends AsyncDisposable {
   cert: Buffer
@@ -30,7 +30,8 @@ export async function makeCertificate({
   await writeFile(extensionFile, `subjectAltName=${name}\nbasicConstraints=CA:TRUE\n`)
   const openssl = (...args: string[]) => execFileSync('openssl', args, { stdio: 'ignore' })
   const key = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-keyout', keyFile]
-  openssl('req', ...key, '-subj', '/CN=localhost', '-out', requestFile)
+  // A name of its own: an issuer is looked for by its name.
+  openssl('req', ...key, '-subj', `/CN=${basename(dir)}`, '-out', requestFile)
   const signed = ['-signkey', keyFile, '-days', `${days}`, '-extfile', extensionFile]
   openssl('x509', '-req', '-in', requestFile, ...signed, '-out', certFile)
   return {

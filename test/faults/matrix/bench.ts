@@ -137,9 +137,9 @@ export class Bench implements AsyncDisposable {
     return { ...child.output, code: child.exitCode }
   }
 
-  /** Starts `keepgw serve` of these mappings of the lab's bucket. */
-  async serve(mappings: string[], flags: string[]): Promise<Served> {
-    const volumes = mappings.map((mapping) => `s3:${mapping}:${this.lab.bucket.name}`)
+  /** Starts `keepgw serve` of these mappings of a bucket: the lab's unless told. */
+  async serve(mappings: string[], flags: string[], bucket = this.lab.bucket.name): Promise<Served> {
+    const volumes = mappings.map((mapping) => `s3:${mapping}:${bucket}`)
     const served = await serve(volumes, this.env, flags)
     this.#children.push(served.process)
     return served

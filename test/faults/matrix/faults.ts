@@ -12,6 +12,9 @@ import {
   s3Error,
   slowDown,
 } from '../fault.ts'
+import { type Bench, type Front, put, type Wire } from './bench.ts'
+import type { Safeguard } from './cell.ts'
+import type { CertificateKind } from './lab.ts'
 
 /** An answer of something that is no store, with a status of its choice. */
 const page = (status: number): Answer => ({ ...proxyPage, status })
@@ -21,7 +24,7 @@ type At = number | undefined
 
 /** What strikes at a moment of an answer. */
 export const BREAKS = {
-  'connection reset': (at: At): Fault => ({ kind: 'reset', at }),
+  'connection reset': (at: At): Fault => ({ kind: 'reset', at, milliseconds: 100 }),
   'cut short of its length': (at: At): Fault => ({ kind: 'cut', at }),
   'silence for ever': (at: At): Fault => ({ kind: 'stall', at }),
   'silence for 1 s': (at: At): Fault => ({ kind: 'stall', at, milliseconds: 1000 }),
@@ -29,7 +32,7 @@ export const BREAKS = {
   'a wrong byte': (at: At): Fault => ({ kind: 'flip', at: at ?? 0 }),
 } as const
 
-/** What a whole answer is like. `elsewhere`: where a redirect leads to. */
+/** What a whole answer is like. */
 export const ANSWERS = {
   '300 kB/s': { kind: 'slow', bytesPerSecond: 300_000 },
   '500 InternalError': internalError,
@@ -48,25 +51,103 @@ export const ANSWERS = {
   '404 without a body': { kind: 'answer', status: 404 },
 } as const satisfies Record<string, Fault>
 
-/** Returns 307 to another endpoint. */
-export function redirectTo(endpoint: string): Fault {
-  return redirect(`${endpoint}/elsewhere`)
-}
-
 export type BreakName = keyof typeof BREAKS
 export type AnswerName = keyof typeof ANSWERS
 
 /** When in an answer, and in how many of the answers. */
-export type Moment =
-  `${'at the start' | 'in the middle' | 'at the last byte'}, ${'once' | 'always'}`
+export type Moment = `${'at the start' | 'in the middle' | 'at the last byte'}, ${Often}`
+export type Often = 'once' | 'always'
+type Match = Wire['match']
 
-/** Returns the byte of an answer of so many bytes that a moment is at; none before the answer. */
-export function byteOf(moment: Moment, size: number, middle = Math.floor(size / 2)): At {
-  if (moment.startsWith('at the start')) return undefined
-  return moment.startsWith('in the middle') ? middle : size - 1
+/** Early enough that an answer which is asked for again does not come to its end by that alone. */
+const MIDDLE = 100_000
+
+/** Returns a fault that strikes at a moment of answers of so many bytes. */
+export function breaking(fault: BreakName, moment: Moment, size: number, match: Match): Wire {
+  const middle = Math.min(MIDDLE, Math.floor(size / 2))
+  const at = moment.startsWith('at the start')
+    ? undefined
+    : moment.startsWith('in the middle')
+      ? middle
+      : size - 1
+  return { fault: BREAKS[fault](at), match, times: timesOf(moment.endsWith('once')) }
 }
 
-/** Returns how many requests meet a fault of this moment; undefined for all. */
-export function timesOf(moment: Moment): number | undefined {
-  return moment.endsWith('once') ? 1 : undefined
+/** Returns another answer than the store's. */
+export function answering(fault: AnswerName, often: Often, match: Match): Wire {
+  return { fault: ANSWERS[fault], match, times: timesOf(often === 'once') }
 }
+
+function timesOf(once: boolean): number | undefined {
+  return once ? 1 : undefined
+}
+
+/** Makes the store send to another one, which must not be asked: it would see what is signed. */
+export function redirecting(match: Match): (bench: Bench) => Promise<() => void> {
+  return async (bench) => {
+    const other = await bench.anotherProxy()
+    put(bench.proxy, { fault: redirect(`${other.endpoint}/elsewhere`), match })
+    return () => {
+      if (other.requests.length > 0) throw new Error('it has followed the redirect')
+    }
+  }
+}
+
+interface BadCertificate {
+  fault: string
+  moment: string
+  front: Front
+  says: RegExp
+  safeguards: Safeguard[]
+}
+
+/** Certificates that are none for the store. */
+export const BAD_CERTIFICATES: readonly BadCertificate[] = [
+  badCertificate('of an unknown authority', /self-signed|unable to verify/),
+  badCertificate('of another name', /altnames/),
+  badCertificate('that has expired', /expired/),
+]
+
+function badCertificate(certificate: CertificateKind, says: RegExp): BadCertificate {
+  return {
+    fault: `a certificate ${certificate}`,
+    moment: 'at the handshake',
+    front: { kind: 'certificate', certificate },
+    says,
+    safeguards: ['certificates are checked'],
+  }
+}
+
+/** Nobody takes connections. */
+export const REFUSED = {
+  fault: 'connections refused',
+  moment: 'at the start',
+  front: { kind: 'down' },
+} as const
+
+/** The name of the store is not found, ever. */
+export const NO_NAME = {
+  fault: 'its name is not found',
+  moment: 'always',
+  front: { kind: 'name', failures: 1e9 },
+} as const
+
+/** The name of the store is found at last. */
+export const LATE_NAME = {
+  fault: 'its name is not found',
+  moment: 'for a while',
+  front: { kind: 'name', failures: 2 },
+} as const
+
+/** True for a GET of this object's bytes. */
+export function isReadOf(key: string): Match {
+  return ({ method, path }) => method === 'GET' && path.split('?')[0]!.endsWith(`/${key}`)
+}
+
+/** True for any request about this object. */
+export function isAbout(key: string): Match {
+  return ({ path }) => path.split('?')[0]!.endsWith(`/${key}`)
+}
+
+/** True for a request for a page of a listing. */
+export const isList: Match = ({ path }) => path.includes('list-type')

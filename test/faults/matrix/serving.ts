@@ -4,7 +4,6 @@ import { once } from 'node:events'
 import { type IncomingMessage, request } from 'node:http'
 import type { Served } from '../../e2e/keepgw.ts'
 import { type Answer, readAnswer } from '../../server/harness.ts'
-import type { SeenRequest } from '../proxy.ts'
 import { Bench, type Front, put, type Wire } from './bench.ts'
 import type { Cell, CellOptions, Operation } from './cell.ts'
 import { BLOCKS, type Lab } from './lab.ts'
@@ -28,15 +27,13 @@ export interface ServeCase extends CellOptions {
   second?: Wire[]
   /** The fault comes after a first block that was served well. */
   later?: boolean
-  /** What else must be done to have the fault. Returns what undoes it. */
-  arrange?(bench: Bench): Promise<(() => Promise<void>) | void>
+  /** What else makes the fault. Returns what then looks at what must hold, or undoes it. */
+  arrange?(bench: Bench): Promise<() => unknown>
   got: Got
   /** What the log must say. */
   says?: RegExp
   /** What the next client gets, while the fault is still there. */
   next?: Got
-  /** Looks at what else must hold. */
-  check?(bench: Bench, answer: Answer): void
 }
 
 const WORDS: Record<Got, string> = {
@@ -84,24 +81,30 @@ async function runCase(lab: Lab, operation: Operation, each: ServeCase): Promise
   const client = new Client(served, each)
   if (each.later) await client.gets('whole', 'before the fault')
   for (const wire of each.wires ?? []) put(bench.proxy, wire)
-  const undo = await each.arrange?.(bench)
-  const answer = await client.gets(each.got, 'with the fault')
+  const afterwards = await each.arrange?.(bench)
+  await client.gets(each.got, 'with the fault')
   if (each.next !== undefined) await client.gets(each.next, 'the next time')
-  each.check?.(bench, answer)
   await bench.mend()
-  if (undo !== undefined) await undo()
+  await afterwards?.()
   await client.gets('whole', 'after the fault')
   assert.equal(await served.stop(), 0, 'exit code')
-  const log = served
-    .log()
-    .map((line) => JSON.stringify(line))
-    .join('\n')
-  if (each.says !== undefined) assert.match(log, each.says)
-  assert.ok(!log.includes(lab.server.secretAccessKey), 'it has logged the secret')
+  assertSays(served, each.says)
+  assert.ok(!served.stderr().includes(lab.server.secretAccessKey), 'it shows its secret')
   for (const mapping of mappings) {
     const { lines } = await bench.honestState(mapping)
     assert.deepEqual(lines, lab.reference.lines, 'the mapping has changed')
   }
+}
+
+/** Throws unless a warning or an error in the log matches. */
+function assertSays(served: Served, says: RegExp | undefined): void {
+  if (says === undefined) return
+  const lines = served.log().filter(({ level }) => level === 'warn' || level === 'error')
+  const told = lines.map((line) => JSON.stringify(line))
+  assert.ok(
+    told.some((line) => says.test(line)),
+    `the log does not say ${says}: ${told.join(' ')}`,
+  )
 }
 
 /** Somebody who wants one block. */
@@ -120,7 +123,7 @@ class Client {
   async gets(expected: Got, when: string): Promise<Answer> {
     const { data, hash } = this.#block
     const isHead = this.#method === 'HEAD'
-    const answer = await this.#ask(`/${hash}+${data.length}`)
+    const answer = await ask(this.#served, `/${hash}+${data.length}`, this.#method)
     const isWhole = answer.status === 200 && answer.complete
     if (isWhole && !isHead) {
       assert.ok(answer.body.equals(data), `${when}: wrong bytes were delivered as right`)
@@ -130,27 +133,14 @@ class Client {
     assert.equal(got, expected, `${when}: the client got ${got}, not ${expected}`)
     return answer
   }
-
-  async #ask(path: string): Promise<Answer> {
-    const signal = AbortSignal.timeout(LIMIT)
-    const req = request(`${this.#served.url}${path}`, {
-      method: this.#method,
-      agent: false,
-      signal,
-    }).end()
-    const [res] = (await once(req, 'response')) as [IncomingMessage]
-    const answer = await readAnswer(res)
-    assert.ok(!signal.aborted, `no end within ${LIMIT / 1000} s`)
-    return answer
-  }
 }
 
-/** True for a GET of this object's bytes. */
-export function isReadOf(key: string): (request: SeenRequest) => boolean {
-  return ({ method, path }) => method === 'GET' && path.split('?')[0]!.endsWith(`/${key}`)
-}
-
-/** True for any request about this object. */
-export function isAbout(key: string): (request: SeenRequest) => boolean {
-  return ({ path }) => path.split('?')[0]!.endsWith(`/${key}`)
+/** Returns the answer of a service, whole or not. Throws where it does not come to an end. */
+export async function ask(served: Served, path: string, method = 'GET'): Promise<Answer> {
+  const signal = AbortSignal.timeout(LIMIT)
+  const req = request(`${served.url}${path}`, { method, agent: false, signal }).end()
+  const [res] = (await once(req, 'response')) as [IncomingMessage]
+  const answer = await readAnswer(res)
+  assert.ok(!signal.aborted, `no end within ${LIMIT / 1000} s`)
+  return answer
 }

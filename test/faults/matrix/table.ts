@@ -3,6 +3,9 @@ import { styleText } from 'node:util'
 import type { Cell } from './cell.ts'
 import type { Result } from './runner.ts'
 
+/** Characters of what went wrong: a log may be in it. */
+const LONGEST = 1000
+
 type Column = 'operation' | 'fault' | 'moment' | 'expected'
 const COLUMNS: readonly Column[] = ['fault', 'operation', 'moment', 'expected']
 
@@ -19,7 +22,7 @@ export class Table {
     const columns = COLUMNS.map((name, i) => cell[name].padEnd(this.#widths[i]!))
     const time = `${seconds.toFixed(1)} s`.padStart(6)
     const verdict = broken === undefined ? 'held' : styleText('red', 'BROKEN')
-    const why = broken === undefined ? '' : `\n    ${broken}`
+    const why = broken === undefined ? '' : `\n    ${broken.slice(0, LONGEST)}`
     return `${columns.join('  ')}  ${time}  ${verdict}${why}`
   }
 }
