@@ -1,80 +1,20 @@
 /** Cells where the objects themselves change, in a bucket of the cell's own. */
 import assert from 'node:assert/strict'
-import { md5, type Outcome, treeLines } from '../../e2e/keepgw.ts'
-import type { Answer } from '../../server/harness.ts'
-import { makeBucket, type TestBucket } from '../../servers/s3.ts'
-import { makeBlock } from '../../volume/fakes.ts'
-import { Bench, keyOfLine, put } from './bench.ts'
-import type { Cell, CellOptions, Operation } from './cell.ts'
+import { md5 } from '../../e2e/keepgw.ts'
+import type { SeenRequest } from '../proxy.ts'
+import { put } from './bench.ts'
+import type { Cell } from './cell.ts'
 import { ANSWERS, BREAKS, isReadOf } from './faults.ts'
 import { assertEnds } from './indexing.ts'
-import { ask } from './serving.ts'
+import { changedCells, NEW, OLD } from './scene.ts'
 
-const OLD = makeBlock(300_000, 5)
-const NEW = makeBlock(300_000, 6)
 const FULL_BLOCK = 67_108_864
 
-/** A bucket that may be changed, and what keepgw makes of it. */
-class Scene {
-  readonly bench: Bench
-  readonly bucket: TestBucket
-
-  constructor(bench: Bench, bucket: TestBucket) {
-    this.bench = bench
-    this.bucket = bucket
-  }
-
-  /** Stores these keys and indexes them. */
-  async indexed(...keys: string[]): Promise<void> {
-    for (const key of keys) await this.bucket.put(key, OLD.data)
-    assertEnds(await this.index(), 0)
-  }
-
-  index(): Promise<Outcome> {
-    const { mapping } = this.bench
-    return this.bench.run(['index', this.bucket.name, '--mappings', mapping])
-  }
-
-  /** Returns what a client gets who asks for the old block. */
-  async get(): Promise<Answer> {
-    const served = await this.bench.serve([this.bench.mapping], [], this.bucket.name)
-    const answer = await ask(served, `/${OLD.hash}+${OLD.data.length}`)
-    assert.equal(await served.stop(), 0)
-    const isWrong = answer.status === 200 && answer.complete && !answer.body.equals(OLD.data)
-    assert.ok(!isWrong, 'wrong bytes were delivered as right')
-    return answer
-  }
-
-  /** Returns `HASH KEY` of each line of the mapping. */
-  async lines(): Promise<string[]> {
-    const lines = await treeLines(this.bench.mapping)
-    return lines.map((line) => `${line.slice(0, 32)} ${keyOfLine(line)}`)
-  }
-}
-
-interface ChangedCase extends CellOptions {
-  fault: string
-  moment: string
-  expected: string
-  run(scene: Scene): Promise<void>
-}
-
-function changedCells(operation: Operation, cases: readonly ChangedCase[]): Cell[] {
-  return cases.map(({ run, quick, safeguards = [], ...names }) => ({
-    operation,
-    ...names,
-    quick: quick === true,
-    safeguards,
-    async run(lab) {
-      await using bench = await Bench.open(lab, { kind: 'plain' })
-      const bucket = await makeBucket(lab.server)
-      try {
-        await run(new Scene(bench, bucket))
-      } finally {
-        await bucket.destroy().catch(() => {})
-      }
-    },
-  }))
+/** True for a GET of the object's second segment. */
+function isSecondSegment(request: SeenRequest): boolean {
+  return (
+    isReadOf('one')(request) && String(request.headers.range).startsWith(`bytes=${FULL_BLOCK}-`)
+  )
 }
 
 const servedOne = changedCells('serve, one place', [
@@ -82,7 +22,6 @@ const servedOne = changedCells('serve, one place', [
     fault: 'the object is replaced',
     moment: 'after it was indexed',
     expected: '404, and no byte of the other object is read',
-
     safeguards: ['If-Match'],
     async run(scene) {
       await scene.indexed('one')
@@ -133,7 +72,6 @@ const servedOne = changedCells('serve, one place', [
     fault: 'the bucket is deleted',
     moment: 'after it was indexed',
     expected: '503: a bucket that is away proves nothing of its objects',
-
     async run(scene) {
       await scene.indexed('one')
       await scene.bucket.destroy()
@@ -188,9 +126,8 @@ const indexed = changedCells('index', [
       const { bench, bucket } = scene
       const [before, after] = ['a', 'b'].map((fill) => Buffer.alloc(FULL_BLOCK + 1000, fill))
       await bucket.put('one', before!)
-      const match = isSegmentOf('one', 1)
       const run = () => bucket.put('one', after!)
-      put(bench.proxy, { match, fault: { kind: 'before', run }, times: 1 })
+      put(bench.proxy, { match: isSecondSegment, fault: { kind: 'before', run }, times: 1 })
       assertEnds(await scene.index(), 0)
       const hashes = [after!.subarray(0, FULL_BLOCK), after!.subarray(FULL_BLOCK)].map(md5)
       assert.deepEqual(await scene.lines(), hashes.map((hash) => `${hash} one`).sort())
@@ -203,7 +140,7 @@ const indexed = changedCells('index', [
     async run(scene) {
       const { bench, bucket } = scene
       await bucket.put('one', Buffer.alloc(FULL_BLOCK + 1000, 'c'))
-      put(bench.proxy, { match: isSegmentOf('one', 1), fault: ANSWERS['403 AccessDenied'] })
+      put(bench.proxy, { match: isSecondSegment, fault: ANSWERS['403 AccessDenied'] })
       assertEnds(await scene.index(), 3, /not indexed: .*one: AccessDenied/)
       assert.deepEqual(await scene.lines(), [])
     },
@@ -261,14 +198,6 @@ const indexed = changedCells('index', [
     },
   },
 ])
-
-function isSegmentOf(
-  key: string,
-  segment: number,
-): (request: Parameters<ReturnType<typeof isReadOf>>[0]) => boolean {
-  const range = `bytes=${segment * FULL_BLOCK}-`
-  return (request) => isReadOf(key)(request) && String(request.headers.range).startsWith(range)
-}
 
 const verified = changedCells('verify', [
   {

@@ -100,7 +100,6 @@ const crashes = crashCells([
     work: 'all is new',
     kill: killAtCall('half writeFileSync 7'),
     intent: true,
-
     safeguards: ['the intent comes first'],
   },
   {

@@ -11,23 +11,23 @@ export interface Result {
   seconds: number
 }
 
-/** Returns the results in the order of the cells. `onResult` hears of each as soon as it is there. */
+/** Returns the results in the order of the cells; `onResult` hears of each in that order, too. */
 export async function runCells(
   lab: Lab,
   cells: readonly Cell[],
   { atOnce, onResult }: { atOnce: number; onResult?: (result: Result) => void },
 ): Promise<Result[]> {
-  const results: Result[] = []
+  const results: (Result | undefined)[] = cells.map(() => undefined)
   const queue = cells.entries()
+  let told = 0
   const hands = Array.from({ length: atOnce }, async () => {
     for (const [i, cell] of queue) {
-      const result = await runCell(lab, cell)
-      results[i] = result
-      onResult?.(result)
+      results[i] = await runCell(lab, cell)
+      for (; results[told] !== undefined; told++) onResult?.(results[told]!)
     }
   })
   await Promise.all(hands)
-  return results
+  return results as Result[]
 }
 
 async function runCell(lab: Lab, cell: Cell): Promise<Result> {

@@ -11,11 +11,21 @@ import {
   redirected,
   refusedLater,
 } from './serve-cases.ts'
-import { serveCells } from './serving.ts'
+import { type ServeCase, serveCells } from './serving.ts'
 
 const HEAD = { method: 'HEAD' } as const
 const small = { block: 'small' } as const
 const later = { later: true } as const
+const caught: Partial<ServeCase> = {
+  says: /does not match/,
+  safeguards: ['the MD5 check', 'the hold-back'],
+}
+const counted: Partial<ServeCase> = { says: /sent no more/, safeguards: ['what came is counted'] }
+const compared: Partial<ServeCase> = {
+  says: /"cause":"changed"/,
+  safeguards: ['the answered ETag is compared'],
+}
+const noProof: Partial<ServeCase> = { safeguards: ['only S3’s word proves an object gone'] }
 
 export const serveOneCells: Cell[] = serveCells('serve, one place', [
   { ...REFUSED, got: 503, says: /ECONNREFUSED/, quick: true },
@@ -46,14 +56,8 @@ export const serveOneCells: Cell[] = serveCells('serve, one place', [
   }),
   breaks('cut short of its length', 'at the last byte, once', 'whole', { says: /reading on/ }),
   breaks('cut short of its length', 'at the last byte, always', 'whole', small),
-  breaks('short, as its length says', 'at the start, always', 503, {
-    says: /sent no more/,
-    safeguards: ['what came is counted'],
-  }),
-  breaks('short, as its length says', 'in the middle, once', 'whole', {
-    says: /sent no more/,
-    safeguards: ['what came is counted'],
-  }),
+  breaks('short, as its length says', 'at the start, always', 503, counted),
+  breaks('short, as its length says', 'in the middle, once', 'whole', counted),
   breaks('short, as its length says', 'in the middle, always', 'cut', { says: /sent no more/ }),
   longer('whole'),
   longer(503, { block: 'small', moment: 'at the end of a small block', says: /sent more/ }),
@@ -62,7 +66,7 @@ export const serveOneCells: Cell[] = serveCells('serve, one place', [
   answers('500 InternalError', 'always', 503, { says: /InternalError/ }),
   answers('500 InternalError', 'once', 'whole', HEAD),
   answers('503 SlowDown', 'once', 'whole'),
-  answers('503 SlowDown, Retry-After: 1', 'once', 'whole', {}),
+  answers('503 SlowDown, Retry-After: 1', 'once', 'whole'),
   answers('503 SlowDown', 'always', 503, { says: /SlowDown|nothing came/ }),
   answers('403 AccessDenied', 'always', 503, { ...later, quick: true, says: /AccessDenied/ }),
   answers('403 AccessDenied', 'always', 503, HEAD),
@@ -72,23 +76,15 @@ export const serveOneCells: Cell[] = serveCells('serve, one place', [
 
   breaks('a wrong byte', 'at the start, always', 'cut', {
     quick: true,
-    says: /does not match/,
-    safeguards: ['the MD5 check', 'the hold-back'],
+    ...caught,
   }),
-  breaks('a wrong byte', 'in the middle, always', 'cut', {
-    says: /does not match/,
-    safeguards: ['the MD5 check', 'the hold-back'],
-  }),
-  breaks('a wrong byte', 'at the last byte, always', 'cut', {
-    says: /does not match/,
-    safeguards: ['the MD5 check', 'the hold-back'],
-  }),
+  breaks('a wrong byte', 'in the middle, always', 'cut', caught),
+  breaks('a wrong byte', 'at the last byte, always', 'cut', caught),
   breaks('a wrong byte', 'in the middle, always', 502, {
     ...small,
     quick: true,
-    says: /does not match/,
     moment: 'in a block that is held back, always',
-    safeguards: ['the MD5 check', 'the hold-back'],
+    ...caught,
   }),
   breaks('a wrong byte', 'in the middle, once', 502, {
     ...small,
@@ -98,8 +94,7 @@ export const serveOneCells: Cell[] = serveCells('serve, one place', [
 
   answers('another ETag', 'always', 404, {
     quick: true,
-    says: /"cause":"changed"/,
-    safeguards: ['the answered ETag is compared'],
+    ...compared,
   }),
   answers('another ETag', 'always', 404, HEAD),
   answers('412 PreconditionFailed', 'always', 404, { says: /"cause":"changed"/ }),
@@ -115,29 +110,23 @@ export const serveOneCells: Cell[] = serveCells('serve, one place', [
   answers("404, a proxy's page", 'always', 503, {
     quick: true,
     says: /status 404/,
-    safeguards: ['only S3’s word proves an object gone'],
+    ...noProof,
   }),
   answers("404, a proxy's page", 'always', 503, {
     ...HEAD,
-    safeguards: ['only S3’s word proves an object gone'],
+    ...noProof,
   }),
   answers('404 without a body', 'always', 503, {
     says: /status 404/,
-    safeguards: ['only S3’s word proves an object gone'],
+    ...noProof,
   }),
   answers("412, a proxy's page", 'always', 503, { says: /status 412/ }),
   answers("200, a proxy's page", 'always', 503, { says: /without an ETag/ }),
 
   inPieces('connection reset', 'once', 'whole', { says: /reading on/ }),
   inPieces('500 InternalError', 'always', 'cut', { says: /InternalError/ }),
-  inPieces('a wrong byte', 'once', 'cut', {
-    says: /does not match/,
-    safeguards: ['the MD5 check', 'the hold-back'],
-  }),
-  inPieces('another ETag', 'always', 'cut', {
-    says: /"cause":"changed"/,
-    safeguards: ['the answered ETag is compared'],
-  }),
+  inPieces('a wrong byte', 'once', 'cut', caught),
+  inPieces('another ETag', 'always', 'cut', compared),
   inPieces('short, as its length says', 'once', 'whole', { says: /sent no more/ }),
 
   ...BAD_CERTIFICATES.map((each) => ({ ...each, got: 503 as const })),

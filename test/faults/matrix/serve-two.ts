@@ -21,6 +21,7 @@ import {
 import { type Got, type ServeCase, serveCells } from './serving.ts'
 
 const small = { block: 'small' } as const
+const not404: Partial<ServeCase> = { safeguards: ['unreachable places forbid a 404'] }
 const failover = { says: /"msg":"failover"/ } as const
 
 type Ways = AnswerName | 'a wrong byte' | 'silence for ever'
@@ -59,7 +60,7 @@ export const serveTwoCells: Cell[] = serveCells('serve, two places', [
   breaks('short, as its length says', 'at the start, always', 'whole', failover),
   breaks('short, as its length says', 'in the middle, always', 'whole', failover),
   longer('whole', { ...failover, block: 'small' }),
-  answers('500 InternalError', 'always', 'whole', { ...failover }),
+  answers('500 InternalError', 'always', 'whole', failover),
   answers('503 SlowDown', 'always', 'whole'),
   answers('503 SlowDown, Retry-After: 3600', 'always', 'whole'),
   answers('403 AccessDenied', 'always', 'whole', { ...failover, later: true }),
@@ -83,7 +84,7 @@ export const serveTwoCells: Cell[] = serveCells('serve, two places', [
   }),
   inPieces('a wrong byte', 'always', 'cut', { next: 'whole', says: /does not match/ }),
 
-  answers('another ETag', 'always', 'whole', { ...failover }),
+  answers('another ETag', 'always', 'whole', failover),
   inPieces('another ETag', 'always', 'whole', failover),
   inPieces('500 InternalError', 'always', 'whole', failover),
   answers('404 NoSuchKey', 'always', 'whole', failover),
@@ -97,17 +98,11 @@ export const serveTwoCells: Cell[] = serveCells('serve, two places', [
   both('404 NoSuchKey', 'another ETag', 404),
   both('404 NoSuchKey', '500 InternalError', 503, {
     quick: true,
-    safeguards: ['unreachable places forbid a 404'],
+    ...not404,
   }),
-  both('403 AccessDenied', '404 NoSuchKey', 503, {
-    safeguards: ['unreachable places forbid a 404'],
-  }),
-  both('another ETag', "404, a proxy's page", 503, {
-    safeguards: ['unreachable places forbid a 404'],
-  }),
-  both('silence for ever', '404 NoSuchKey', 503, {
-    safeguards: ['unreachable places forbid a 404'],
-  }),
+  both('403 AccessDenied', '404 NoSuchKey', 503, not404),
+  both('another ETag', "404, a proxy's page", 503, not404),
+  both('silence for ever', '404 NoSuchKey', 503, not404),
   both('a wrong byte', '404 NoSuchKey', 502),
   both('a wrong byte', '500 InternalError', 503),
   both('a wrong byte', 'a wrong byte', 502, { safeguards: ['the MD5 check'] }),
