@@ -16,6 +16,7 @@ export type Safeguard =
   | 'certificates are checked'
   | 'a listing must come whole'
   | 'a listing must come to its end'
+  | 'what its ETag does not confirm is read again'
   | 'the shrink guard'
   | 'the lock'
   | 'the intent comes first'

@@ -135,7 +135,15 @@ export const indexReadingCells: Cell[] = indexCells([
     says: /block: TemporaryRedirect/,
   },
 
-  answers('another ETag', 'once', learnsAll, { quick: true }),
+  breaks('a wrong byte', 'at the start, once', learnsAll, {
+    quick: true,
+    safeguards: ['what its ETag does not confirm is read again'],
+  }),
+  breaks('a wrong byte', 'at the last byte, once', learnsAll, {
+    safeguards: ['what its ETag does not confirm is read again'],
+  }),
+
+  answers('another ETag', 'once', learnsAll),
   answers('another ETag', 'always', leavesIt, { says: /block: PreconditionFailed/ }),
   answers('412 PreconditionFailed', 'once', learnsAll),
   {

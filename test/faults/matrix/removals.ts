@@ -64,6 +64,11 @@ export const REMOVALS: Record<Safeguard, Removal> = {
     text: 'if (!next || next === known) {',
     instead: 'if (!next) return\n    if (next === known) {',
   },
+  'what its ETag does not confirm is read again': {
+    file: 'src/indexer/object-reader.ts',
+    text: 'if (!this.#etagsAreMd5 || !hasFalseEtag(read)) return read',
+    instead: 'if (read !== undefined) return read',
+  },
   'the shrink guard': {
     file: 'src/indexer/drop.ts',
     text: 'if (count === 0 || allowDrop >= 100) return',
