@@ -28,7 +28,12 @@ export interface Wire {
 
 /** Milliseconds that anything may take, with several cells at once on a busy machine. */
 const LIMIT = 60_000
-const preload = (name: string): string => new URL(`./preload/${name}.ts`, import.meta.url).href
+
+/** Has a module of preload/ run first in whatever is started with the environment. */
+export function preload(env: NodeJS.ProcessEnv, name: string): void {
+  const url = new URL(`./preload/${name}.ts`, import.meta.url).href
+  env.NODE_OPTIONS = `${env.NODE_OPTIONS ?? ''} --import=${url}`
+}
 
 export class Bench implements AsyncDisposable {
   readonly lab: Lab
@@ -39,6 +44,8 @@ export class Bench implements AsyncDisposable {
   readonly endpoint: string
   /** Of the keepgws that are started. */
   readonly env: NodeJS.ProcessEnv
+  /** The same, and time goes by as it does elsewhere. */
+  readonly calmEnv: NodeJS.ProcessEnv = {}
   readonly #front: Front
   readonly #children: { kill(signal: NodeJS.Signals): boolean }[] = []
   readonly #others: FaultProxy[] = []
@@ -50,10 +57,9 @@ export class Bench implements AsyncDisposable {
     const tls = isSecure ? lab.certificates[front.certificate] : undefined
     const proxy = await startFaultProxy(lab.server, tls)
     const bench = new Bench(lab, dir, proxy, front)
-    const imports = fast ? [preload('clock')] : []
     if (front.kind === 'down') await proxy.down()
     if (front.kind === 'name') {
-      imports.push(preload('names'))
+      preload(bench.env, 'names')
       const file = join(dir, 'lookups')
       await writeFile(file, `${front.failures}`)
       bench.env.KEEPGW_TEST_LOOKUPS = file
@@ -65,9 +71,8 @@ export class Bench implements AsyncDisposable {
       bench.env.AWS_CA_BUNDLE = join(dir, 'known.pem')
       await writeFile(bench.env.AWS_CA_BUNDLE, known.map(({ cert }) => cert).join(''))
     }
-    if (imports.length > 0) {
-      bench.env.NODE_OPTIONS = imports.map((url) => `--import=${url}`).join(' ')
-    }
+    Object.assign(bench.calmEnv, bench.env)
+    if (fast) preload(bench.env, 'clock')
     return bench
   }
 

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { assertHonest, inspect, type Kill, killAtRequest, killAtSync } from '../../e2e/crash.ts'
 import { until } from '../../e2e/keepgw.ts'
-import { Bench, keyOfLine, put } from './bench.ts'
+import { Bench, keyOfLine, preload, put } from './bench.ts'
 import type { Cell, CellOptions } from './cell.ts'
 import { ANSWERS, isAbout, isList } from './faults.ts'
 import { assertEnds, assertMadeGood, indexArgs } from './indexing.ts'
@@ -58,9 +58,8 @@ async function runCrash(
 /** Dies by itself, at a call that writes to the tree. */
 function killAtCall(call: string): (bench: Bench) => Kill {
   return (bench) => async (victim) => {
-    const crash = new URL('./preload/crash.ts', import.meta.url).href
-    const NODE_OPTIONS = `${victim.env.NODE_OPTIONS ?? ''} --import=${crash}`
-    const env = { ...victim.env, NODE_OPTIONS, KEEPGW_TEST_CRASH: call }
+    const env = { ...victim.env, KEEPGW_TEST_CRASH: call }
+    preload(env, 'crash')
     const child = bench.start(victim.args, env)
     await bench.ended(child)
     return child.signalCode === 'SIGKILL'
