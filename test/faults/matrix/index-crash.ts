@@ -9,10 +9,12 @@ import { assertEnds, assertMadeGood, indexArgs } from './indexing.ts'
 import type { Lab } from './lab.ts'
 import { FIRST, pages } from './listing-cases.ts'
 
+/** What is killed: an index, to which all is new, or a line comes to a file, or goes; or a repair. */
+type Work = 'all is new' | 'a line is added' | 'a line is removed' | '--repair of a line'
+
 interface CrashCase extends CellOptions {
   moment: string
-  /** What the run does: all is new to it, or a line comes to a file that is there, or one goes. */
-  work: 'all is new' | 'a line is added' | 'a line is removed'
+  work: Work
   kill: (bench: Bench) => Kill
   /** Whether the catalog has the batch's intent by then. */
   intent: boolean
@@ -20,7 +22,7 @@ interface CrashCase extends CellOptions {
 
 function crashCells(cases: readonly CrashCase[]): Cell[] {
   return cases.map(({ moment, work, kill, intent, quick, safeguards = [] }) => ({
-    operation: 'index',
+    operation: work === '--repair of a line' ? 'verify' : 'index',
     fault: `kill -9 (${work})`,
     moment,
     expected: intent
@@ -34,7 +36,7 @@ function crashCells(cases: readonly CrashCase[]): Cell[] {
 
 async function runCrash(
   lab: Lab,
-  work: CrashCase['work'],
+  work: Work,
   kill: CrashCase['kill'],
   intent: boolean,
 ): Promise<void> {
@@ -45,14 +47,23 @@ async function runCrash(
   } else if (work === 'a line is removed') {
     await bench.copyMapping()
     for (const wire of pages({ [FIRST]: { objects: [0, 16], more: false } })(lab)) put(proxy, wire)
+  } else if (work === '--repair of a line') {
+    await bench.copyMapping()
+    put(proxy, { match: isAbout('twin/b'), fault: ANSWERS['404 NoSuchKey'] })
   }
-  const died = await kill(bench)({ args: indexArgs(bench), env, mapping, scratch })
+  const args = work === '--repair of a line' ? repairArgs(bench) : indexArgs(bench)
+  const died = await kill(bench)({ args, env, mapping, scratch })
   assert.ok(died, 'the run was not killed')
   const state = await inspect(mapping)
   assertHonest(state)
   assert.equal(state.intent !== undefined, intent, 'whether there is an intent')
   await bench.mend()
-  await assertMadeGood(bench)
+  // What was repaired has to be read anew.
+  await assertMadeGood(bench, work === '--repair of a line' ? 1 : 0)
+}
+
+function repairArgs({ mapping }: Bench): string[] {
+  return ['verify', '--all', '--repair', '--mappings', mapping]
 }
 
 /** Dies by itself, at a call that writes to the tree. */
@@ -146,6 +157,25 @@ const crashes = crashCells([
     moment: 'behind that',
     work: 'a line is removed',
     kill: killAtCall('after renameSync 1'),
+    intent: true,
+    safeguards: ['the intent comes first'],
+  },
+  {
+    moment: 'in the middle of the new file',
+    work: '--repair of a line',
+    kill: killAtCall('half writeFileSync 1'),
+    intent: true,
+  },
+  {
+    moment: 'before the new file takes the old one’s name',
+    work: '--repair of a line',
+    kill: killAtCall('before renameSync 1'),
+    intent: true,
+  },
+  {
+    moment: 'between the line and the commit',
+    work: '--repair of a line',
+    kill: () => killAtSync(2, 'after'),
     intent: true,
     safeguards: ['the intent comes first'],
   },

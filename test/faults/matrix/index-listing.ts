@@ -95,6 +95,7 @@ export const indexListingCells: Cell[] = indexCells([
   listingAnswers('500 InternalError', 'always', keeps, { says: /InternalError/ }),
   listingAnswers('503 SlowDown', 'once', learnsAll),
   listingAnswers('503 SlowDown, Retry-After: 1', 'once', learnsAll),
+  listingAnswers('503 SlowDown, Retry-After: 3600', 'once', learnsAll),
   listingAnswers('503 SlowDown', 'always', keeps, { says: /SlowDown/ }),
   listingAnswers('403 AccessDenied', 'always', keeps, {
     says: /AccessDenied.*s3:ListBucket/,

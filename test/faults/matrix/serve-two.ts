@@ -20,6 +20,7 @@ import {
 } from './serve-cases.ts'
 import { type Got, type ServeCase, serveCells } from './serving.ts'
 
+const HEAD = { method: 'HEAD' } as const
 const small = { block: 'small' } as const
 const not404: Partial<ServeCase> = { safeguards: ['unreachable places forbid a 404'] }
 const failover = { says: /"msg":"failover"/ } as const
@@ -93,6 +94,10 @@ export const serveTwoCells: Cell[] = serveCells('serve, two places', [
   ...BAD_CERTIFICATES.map((each) => ({ ...each, got: 'whole' as const })),
   { ...NO_NAME, got: 'whole', says: /ENOTFOUND/ },
   mappingAway('whole'),
+
+  { ...REFUSED, ...HEAD, got: 'whole', says: /ECONNREFUSED/ },
+  answers('404 NoSuchKey', 'always', 'whole', { ...HEAD, ...failover }),
+  both('404 NoSuchKey', '403 AccessDenied', 503, { ...HEAD, ...not404 }),
 
   both('404 NoSuchKey', '404 NoSuchKey', 404),
   both('404 NoSuchKey', 'another ETag', 404),
