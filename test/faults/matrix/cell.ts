@@ -16,6 +16,7 @@ export type Safeguard =
   | 'certificates are checked'
   | 'a listing must come whole'
   | 'a listing must come to its end'
+  | 'a listing must have what was asked for'
   | 'what its ETag does not confirm is read again'
   | 'the shrink guard'
   | 'the lock'

@@ -147,7 +147,12 @@ export const indexListingCells: Cell[] = indexCells([
     'keys that were not asked for',
     'at the first page',
     { [FIRST]: { objects: [0, 99], more: false } },
-    { ...keeps, flags: ['--prefix=note/'], says: /which was not asked for/ },
+    {
+      ...keeps,
+      flags: ['--prefix=note/'],
+      says: /which was not asked for/,
+      safeguards: ['a listing must have what was asked for'],
+    },
   ),
   listingEdited('empty', (xml) => xml.replace(/<Contents>.*<\/Contents>/s, ''), keeps, {
     quick: true,

@@ -64,6 +64,11 @@ export const REMOVALS: Record<Safeguard, Removal> = {
     text: 'if (!next || next === known) {',
     instead: 'if (!next) return\n    if (next === known) {',
   },
+  'a listing must have what was asked for': {
+    file: 'src/remote/s3/list.ts',
+    text: '    refuseStrays(page, prefix, what)\n',
+    instead: '',
+  },
   'what its ETag does not confirm is read again': {
     file: 'src/indexer/object-reader.ts',
     text: 'if (!this.#etagsAreMd5 || !hasFalseEtag(read)) return read',

@@ -1,6 +1,6 @@
 /**
- * Prints the fault matrix: `npm run test:faults [-- [WORD…] [--jobs N]]`, with those cells alone that
- * have all the words in their names. The exit code is 1 where a cell is broken.
+ * Prints the fault matrix: `npm run test:faults [-- WORD…]`, with those cells alone that have all the
+ * words in their names. The exit code is 1 where a cell is broken.
  */
 import { parseArgs } from 'node:util'
 import { sharedS3 } from '../../servers/s3.ts'
@@ -11,10 +11,10 @@ import { Lab } from './lab.ts'
 import { runCells } from './runner.ts'
 import { summary, Table } from './table.ts'
 
-const { values, positionals: words } = parseArgs({
-  allowPositionals: true,
-  options: { jobs: { type: 'string', default: '6' } },
-})
+/** Cells that run at once: most of the time they wait. */
+const AT_ONCE = 6
+
+const { positionals: words } = parseArgs({ allowPositionals: true })
 const cells = CELLS.filter((cell) => words.every((word) => nameOf(cell).includes(word)))
 if (cells.length === 0) {
   console.error(`No cell is called ${words.join(' ')}`)
@@ -26,7 +26,7 @@ try {
   await using lab = await Lab.open(server)
   const table = new Table(cells)
   const results = await runCells(lab, cells, {
-    atOnce: Number(values.jobs),
+    atOnce: AT_ONCE,
     onResult: (result) => console.log(table.line(result)),
   })
   console.log(summary(results, (performance.now() - began) / 1000))

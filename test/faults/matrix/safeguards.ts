@@ -26,7 +26,7 @@ import { REMOVALS, type Removal, without } from './removals.ts'
 import { runCells } from './runner.ts'
 
 const ROOT = fileURLToPath(new URL('../../../', import.meta.url))
-const JOBS = 4
+const AT_ONCE = 4
 
 /** A build of its own, without a safeguard; all safeguards are there if none is named. */
 class ThrowAwayBuild implements Disposable {
@@ -47,7 +47,8 @@ class ThrowAwayBuild implements Disposable {
       const file = join(this.#dir, removal.file)
       writeFileSync(file, without(removal, readFileSync(file, 'utf8')))
     }
-    execFileSync('npx', ['tsc', '-p', 'tsconfig.build.json'], { cwd: this.#dir, stdio: 'inherit' })
+    const tsc = join(ROOT, 'node_modules/.bin/tsc')
+    execFileSync(tsc, ['-p', 'tsconfig.build.json'], { cwd: this.#dir, stdio: 'inherit' })
   }
 
   [Symbol.dispose](): void {
@@ -60,7 +61,7 @@ async function brokenCells(lab: Lab, names: Safeguard[], removal?: Removal): Pro
   using build = new ThrowAwayBuild(removal)
   process.env.KEEPGW_TEST_CLI = build.cli
   const cells = CELLS.filter(({ safeguards }) => safeguards.some((name) => names.includes(name)))
-  const results = await runCells(lab, cells, { atOnce: JOBS })
+  const results = await runCells(lab, cells, { atOnce: AT_ONCE })
   delete process.env.KEEPGW_TEST_CLI
   return results.flatMap(({ cell, broken }) => (broken === undefined ? [] : nameOf(cell)))
 }
