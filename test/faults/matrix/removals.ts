@@ -72,7 +72,7 @@ export const REMOVALS: Record<Safeguard, Removal> = {
   'what its ETag does not confirm is read again': {
     file: 'src/indexer/object-reader.ts',
     text: 'if (!this.#etagsAreMd5 || !hasFalseEtag(read)) return read',
-    instead: 'if (read !== undefined) return read',
+    instead: 'if (read.hashes.length >= 0) return read',
   },
   'the shrink guard': {
     file: 'src/indexer/drop.ts',
