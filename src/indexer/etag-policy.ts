@@ -25,8 +25,12 @@ export class EtagPolicy {
 
   /** True where ETags are to be trusted, and none of this bucket is known to be false. */
   get mayTrust(): boolean {
-    const { wanted, mapping } = this.#options
-    return wanted !== undefined && mapping.description.etagIsMd5 !== false
+    return this.#options.wanted !== undefined && this.areMd5s
+  }
+
+  /** False where an ETag of this bucket has proved not to be an MD5, in whatever run. */
+  get areMd5s(): boolean {
+    return this.#options.mapping.description.etagIsMd5 !== false
   }
 
   /** True where this run has found an ETag to be false. */

@@ -36,12 +36,13 @@ export class ObjectIndexer {
   readonly #open = new Slots(OPEN_OBJECTS)
 
   constructor(options: ObjectIndexerOptions) {
-    const { remote, tally } = options
+    const { etags, remote, tally } = options
     this.#options = options
     this.#reader = new ObjectReader({
       remote: remote.store,
       pool: remote.openPool(),
       distrustIfMatch: () => remote.distrustIfMatch(),
+      etagsAreMd5: etags.areMd5s,
       onBytes: (bytes) => tally.read(bytes),
     })
   }

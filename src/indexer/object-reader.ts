@@ -1,6 +1,8 @@
 /** Learns the hashes of one object, whatever happens to it meanwhile. */
 import { segmentCount, segmentRange } from '../mapping/record.ts'
+import { showKey } from '../remote/key.ts'
 import { RemoteError, type RemoteObject, type RemoteStore } from '../remote/remote.ts'
+import { hasFalseEtag } from './etag-trust.ts'
 import type { HashPool } from './hash-pool.ts'
 
 /** An object as it was when all of its segments were read. */
@@ -16,6 +18,8 @@ export interface ObjectReaderOptions {
   pool: HashPool
   /** Called once when the store turns out to answer 412 to a true ETag. Returns a pool without If-Match. */
   distrustIfMatch(): Promise<HashPool>
+  /** False where ETags that look like MD5s are known to be none. */
+  etagsAreMd5: boolean
   onBytes(bytes: number): void
 }
 
@@ -25,16 +29,20 @@ export class ObjectReader {
   /** The one in use; for a while a promise, while another one takes its place. */
   #pool: HashPool | Promise<HashPool>
   #distrusted = false
+  /** Whether bytes that are not what their ETag says are worth another read. */
+  #etagsAreMd5: boolean
 
   constructor(options: ObjectReaderOptions) {
     this.#options = options
     this.#pool = options.pool
+    this.#etagsAreMd5 = options.etagsAreMd5
   }
 
   /**
    * Resolves once every segment has been handed over, so that the caller can go on to the next
    * object, with `result` for when it is read. `result` is undefined where the object is gone; it
-   * throws RemoteError where the object cannot be read, or changed twice while it was read.
+   * throws RemoteError where the object cannot be read, or changed twice while it was read, or where
+   * no two reads agree on what it is.
    */
   async start(object: RemoteObject): Promise<{ result: Promise<ReadObject | undefined> }> {
     const reads = await this.#handOver(object)
@@ -49,7 +57,7 @@ export class ObjectReader {
     reads: Promise<Buffer>[],
   ): Promise<ReadObject | undefined> {
     try {
-      return { object: listed, hashes: await joined(reads) }
+      return await this.#confirmed({ object: listed, hashes: await joined(reads) })
     } catch (error) {
       if (!(error instanceof RemoteError) || error.failure === 'unreachable') throw error
     }
@@ -57,7 +65,23 @@ export class ObjectReader {
     if (now === undefined) return undefined
     // A store with weak ETags answers 412 although nothing has changed.
     if (isSame(now, listed)) await this.#distrust(now)
-    return { object: now, hashes: await joined(await this.#handOver(now)) }
+    return await this.#confirmed({ object: now, hashes: await joined(await this.#handOver(now)) })
+  }
+
+  /**
+   * Reads once more what is not what its ETag says: it may have been spoilt on its way. Where the second
+   * read brings the same, ETags are no MD5s here (SSE-KMS, other stores), and no more are doubted.
+   */
+  async #confirmed(read: ReadObject): Promise<ReadObject> {
+    if (!this.#etagsAreMd5 || !hasFalseEtag(read)) return read
+    const { object } = read
+    const again = { object, hashes: await joined(await this.#handOver(object)) }
+    if (again.hashes.equals(read.hashes)) this.#etagsAreMd5 = false
+    else if (hasFalseEtag(again)) {
+      const message = `${showKey(object.key)}: two reads brought different bytes`
+      throw new RemoteError('unreachable', message)
+    }
+    return again
   }
 
   async #look(key: string): Promise<RemoteObject | undefined> {

@@ -134,7 +134,8 @@ class MappedSource implements BlockSource {
 
   toString(): string {
     const { offset, length, key } = this.#place
-    return `${offset}:${length}:${showKey(key)} of ${this.#volume.remote}`
+    // The volume, not only its bucket: two stores may have one of the same name, and only one fail.
+    return `${offset}:${length}:${showKey(key)} of ${this.#volume}`
   }
 
   get store(): string {

@@ -85,12 +85,15 @@ function openIfMade(mapping: string): Catalog | undefined {
   }
 }
 
-/** Returns the lines that a record has in the tree, as `HASH LINE`. */
+/** Returns the lines that a record has in the tree, as `HASH LINE`: none for a segment to be read anew. */
 export function linesOf(key: string, record: CatalogRecord | null): string[] {
-  if (record === null) return []
-  return Array.from({ length: segmentCount(record.size) }, (_, segment) => {
-    return `${segmentHash(record, segment)} ${formatPlace(segmentPlace(key, record, segment))}`
-  })
+  const lines: string[] = []
+  for (let segment = 0; segment < segmentCount(record?.size ?? 0); segment++) {
+    const hash = segmentHash(record!, segment)
+    if (hash !== undefined)
+      lines.push(`${hash} ${formatPlace(segmentPlace(key, record!, segment))}`)
+  }
+  return lines
 }
 
 /** Returns what the catalog will say of each object once the intent is carried out. */

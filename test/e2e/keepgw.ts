@@ -38,10 +38,11 @@ export function environment(server: S3Access, mappings: string): NodeJS.ProcessE
 
 /**
  * Starts `keepgw ARGS`; what it prints is gathered in `output`. A secret among it makes the test file
- * fail (secrets.ts).
+ * fail (secrets.ts). KEEPGW_TEST_CLI names another build than this tree's.
  */
 export function start(args: string[], env: NodeJS.ProcessEnv): ChildProcess & { output: Outcome } {
-  const child = spawn(process.execPath, [CLI, ...args], { env, stdio: ['ignore', 'pipe', 'pipe'] })
+  const cli = process.env.KEEPGW_TEST_CLI ?? CLI
+  const child = spawn(process.execPath, [cli, ...args], { env, stdio: ['ignore', 'pipe', 'pipe'] })
   const output: Outcome = { code: null, stdout: '', stderr: '' }
   child.stdout.setEncoding('utf8').on('data', (text: string) => {
     output.stdout += text
@@ -77,6 +78,8 @@ export interface Served {
   process: ChildProcess
   /** Its log so far, an object a line. */
   log(): Record<string, unknown>[]
+  /** The same as it was printed. */
+  stderr(): string
   stop(): Promise<number | null>
 }
 
@@ -100,6 +103,7 @@ export async function serve(
   return {
     url: `http://${address}`,
     process: child,
+    stderr: () => child.output.stderr,
     log: () =>
       child.output.stderr
         .split('\n')

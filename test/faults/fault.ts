@@ -17,15 +17,19 @@ export interface Answer {
  */
 export type Fault =
   | Answer
-  /** The connection is reset. The client may have read less than `at` bytes by then. */
-  | { kind: 'reset'; at?: number }
-  /** Nothing more comes, until the rule is released or the client gives up. */
-  | { kind: 'stall'; at?: number }
+  /** The connection is reset, after so long a silence: without, the client may not have read it all. */
+  | { kind: 'reset'; at?: number | undefined; milliseconds?: number }
+  /** Nothing more comes for so long; or else until the rule is released or the client gives up. */
+  | { kind: 'stall'; at?: number | undefined; milliseconds?: number }
   /** The connection is closed in good order, short of its Content-Length. */
-  | { kind: 'cut'; at?: number }
+  | { kind: 'cut'; at?: number | undefined }
   | { kind: 'slow'; bytesPerSecond: number }
   /** All bits of one byte are turned over; the length stays. */
   | { kind: 'flip'; at: number }
+  /** The answer has this many bytes, and a Content-Length that says so; zeros where it had less. */
+  | { kind: 'length'; bytes: number }
+  /** The text of the answer's body is another one, as its Content-Length says. */
+  | { kind: 'edit'; edit: (text: string) => string }
   /** The answer shows this ETag (quotes are added). */
   | { kind: 'etag'; etag: string }
   /** Runs, and is waited for, before the request goes on; other rules apply as well. */
@@ -62,6 +66,9 @@ export function redirect(location: string): Answer {
 }
 
 export const internalError = s3Error(500, 'InternalError', 'We encountered an internal error.')
+
+/** Credentials that were good a moment ago. */
+export const expiredToken = s3Error(400, 'ExpiredToken', 'The provided token has expired.')
 
 export const accessDenied = s3Error(403, 'AccessDenied', 'Access Denied')
 

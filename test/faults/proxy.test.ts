@@ -1,10 +1,17 @@
 import assert from 'node:assert/strict'
-import { randomBytes } from 'node:crypto'
+import { randomBytes, X509Certificate } from 'node:crypto'
 import { once } from 'node:events'
 import { type IncomingMessage, request } from 'node:http'
 import { connect, createServer } from 'node:net'
 import { after, afterEach, before, test } from 'node:test'
-import { DeleteObjectCommand, GetObjectCommand, HeadObjectCommand } from '@aws-sdk/client-s3'
+import { connect as connectTls } from 'node:tls'
+import {
+  DeleteObjectCommand,
+  GetObjectCommand,
+  HeadObjectCommand,
+  ListObjectsV2Command,
+} from '@aws-sdk/client-s3'
+import { makeCertificate } from '../servers/certificate.ts'
 import { startFauxqs } from '../servers/fauxqs.ts'
 import { connectTo, makeBucket, type S3Server, sharedS3, type TestBucket } from '../servers/s3.ts'
 import {
@@ -169,6 +176,17 @@ test('stall without a byte holds back the whole answer', async () => {
   assert.ok((await getAndRead()).bytes.equals(DATA))
 })
 
+test('a stall or a reset can have its time', async () => {
+  proxy.on(isGet, { kind: 'stall', at: 300_000, milliseconds: 50 }, { times: 1 })
+  const began = performance.now()
+  assert.ok((await getAndRead()).bytes.equals(DATA))
+  assert.ok(performance.now() - began >= 45)
+  proxy.on(isGet, { kind: 'reset', at: 300_000, milliseconds: 200 })
+  const { bytes, error } = await getAndRead()
+  assert.equal(error?.code, 'ECONNRESET')
+  assert.ok(bytes.length > 0)
+})
+
 test('slow delivers the answer in small pieces', async () => {
   proxy.on(isGet, { kind: 'slow', bytesPerSecond: 200 })
   const { Body } = await get()
@@ -189,6 +207,25 @@ test('flip changes one byte and not the length', async () => {
   const wanted = Buffer.from(DATA)
   wanted[777_777] = ~wanted[777_777]!
   assert.ok(bytes.equals(wanted))
+})
+
+test('length makes the body shorter or longer, and says so', async () => {
+  for (const bytes of [0, 300_000, DATA.length + 10]) {
+    proxy.on(isGet, { kind: 'length', bytes })
+    const { ContentLength, Body } = await get()
+    assert.equal(ContentLength, bytes)
+    const arrived = await read(Body as unknown as AsyncIterable<Uint8Array>)
+    assert.equal(arrived.error, undefined)
+    const wanted = Buffer.concat([DATA, Buffer.alloc(10)]).subarray(0, bytes)
+    assert.ok(arrived.bytes.equals(wanted))
+    proxy.clear()
+  }
+})
+
+test('edit changes the text of an answer', async () => {
+  const list = () => client.send(new ListObjectsV2Command({ Bucket: bucket.name }))
+  proxy.on(isGet, { kind: 'edit', edit: (xml) => xml.replace(`<Key>${KEY}`, '<Key>another') })
+  assert.equal((await list()).Contents?.[0]?.Key, 'another')
 })
 
 test('etag shows another ETag', async () => {
@@ -228,6 +265,29 @@ test('before runs ahead of the request, beside another fault', async () => {
   proxy.on(isGet, { kind: 'before', run: () => bucket.client.send(new DeleteObjectCommand(gone)) })
   proxy.on(isGet, { kind: 'etag', etag: 'unused' })
   await assert.rejects(client.send(new GetObjectCommand(gone)), { name: 'NoSuchKey' })
+})
+
+test('speaks HTTPS with one certificate, and then with another', async (t) => {
+  await using first = await makeCertificate()
+  await using second = await makeCertificate()
+  const secure = await startFaultProxy(server, first)
+  t.after(() => secure.stop())
+  const shown = async (): Promise<Buffer> => {
+    const port = Number(new URL(secure.endpoint).port)
+    const socket = connectTls({ host: '127.0.0.1', port, ca: [first.cert, second.cert] })
+    await once(socket, 'secureConnect')
+    const { raw } = socket.getPeerX509Certificate()!
+    socket.destroy()
+    return raw
+  }
+  assert.ok((await shown()).equals(new X509Certificate(first.cert).raw))
+  secure.renew(second)
+  assert.ok((await shown()).equals(new X509Certificate(second.cert).raw))
+})
+
+test('a certificate can have expired', async () => {
+  await using expired = await makeCertificate({ days: -1 })
+  assert.ok(Date.parse(new X509Certificate(expired.cert).validTo) < Date.now())
 })
 
 /** Sends an unsigned GET: what the SDK makes of an answer is not asked. */

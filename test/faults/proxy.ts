@@ -10,6 +10,7 @@ import {
   type IncomingMessage,
   type ServerResponse,
 } from 'node:http'
+import { createServer as createTlsServer, type Server as TlsServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import type { Answer, Fault } from './fault.ts'
 import { relay } from './relay.ts'
@@ -31,7 +32,7 @@ export interface Rule {
 }
 
 export interface FaultProxy {
-  /** `http://127.0.0.1:PORT`: the store's endpoint for clients. */
+  /** `http://127.0.0.1:PORT`, or https: the store's endpoint for clients. */
   readonly endpoint: string
   /** All requests since the start, in order of arrival. */
   readonly requests: SeenRequest[]
@@ -46,6 +47,10 @@ export interface FaultProxy {
   down(): Promise<void>
   /** Listens again, on the same port. */
   up(): Promise<void>
+  /** Whether it takes connections. */
+  readonly isUp: boolean
+  /** Shows new connections another certificate. Only with HTTPS. */
+  renew(tls: { cert: Buffer; key: Buffer }): void
   stop(): Promise<void>
 }
 
@@ -57,11 +62,17 @@ interface ActiveRule extends Rule {
   released: Promise<void>
 }
 
-/** Starts a proxy to the server at `target.endpoint` (plain HTTP) on a free port of 127.0.0.1. */
-export async function startFaultProxy(target: { endpoint: string }): Promise<FaultProxy> {
+/**
+ * Starts a proxy to the server at `target.endpoint` (plain HTTP) on a free port of 127.0.0.1. With a
+ * certificate it speaks HTTPS to its clients.
+ */
+export async function startFaultProxy(
+  target: { endpoint: string },
+  tls?: { cert: Buffer; key: Buffer },
+): Promise<FaultProxy> {
   const requests: SeenRequest[] = []
   let rules: ActiveRule[] = []
-  const server = createServer(async (req, res) => {
+  const onRequest = async (req: IncomingMessage, res: ServerResponse) => {
     const seen: SeenRequest = {
       method: req.method ?? '',
       path: req.url ?? '',
@@ -72,7 +83,8 @@ export async function startFaultProxy(target: { endpoint: string }): Promise<Fau
     }
     requests.push(seen)
     await handle(new URL(target.endpoint), req, res, seen, rules)
-  })
+  }
+  const server = tls === undefined ? createServer(onRequest) : createTlsServer(tls, onRequest)
   // A connection closed for idleness would look like a fault that no test asked for.
   server.keepAliveTimeout = 0
   const listen = async (port: number) => {
@@ -92,7 +104,7 @@ export async function startFaultProxy(target: { endpoint: string }): Promise<Fau
     await closed
   }
   return {
-    endpoint: `http://127.0.0.1:${port}`,
+    endpoint: `${tls === undefined ? 'http' : 'https'}://127.0.0.1:${port}`,
     requests,
     clear,
     down,
@@ -104,6 +116,12 @@ export async function startFaultProxy(target: { endpoint: string }): Promise<Fau
     },
     async up() {
       await listen(port)
+    },
+    get isUp() {
+      return server.listening
+    },
+    renew(certificate) {
+      ;(server as TlsServer).setSecureContext(certificate)
     },
     async stop() {
       clear()

@@ -16,11 +16,17 @@ export async function relay(
   fault: Fault | undefined,
   released: Promise<void> | undefined,
 ): Promise<void> {
+  if (fault?.kind === 'edit' || fault?.kind === 'length') return replaceBody(answer, res, fault)
   const at = fault && 'at' in fault ? fault.at : undefined
   const strike = async () => {
-    if (fault?.kind === 'reset') res.req.socket.resetAndDestroy()
-    else if (fault?.kind === 'cut') res.req.socket.end()
-    else if (fault?.kind === 'stall') await Promise.race([released, once(res, 'close')])
+    if (fault?.kind === 'reset') {
+      await delay(fault.milliseconds ?? 0)
+      res.req.socket.resetAndDestroy()
+    } else if (fault?.kind === 'cut') res.req.socket.end()
+    else if (fault?.kind === 'stall') {
+      const over = fault.milliseconds === undefined ? [] : [delay(fault.milliseconds)]
+      await Promise.race([released, once(res, 'close'), ...over])
+    }
   }
   if (at === undefined) await strike()
   if (!isOpen(res)) return
@@ -43,16 +49,43 @@ export async function relay(
   res.end()
 }
 
+/** Waits for the whole body, and sends another one. */
+async function replaceBody(
+  answer: IncomingMessage,
+  res: ServerResponse,
+  fault: Extract<Fault, { kind: 'edit' | 'length' }>,
+): Promise<void> {
+  const body = Buffer.concat(await Array.fromAsync(answer))
+  const other =
+    fault.kind === 'edit'
+      ? Buffer.from(fault.edit(String(body)))
+      : Buffer.concat([body, Buffer.alloc(Math.max(0, fault.bytes - body.length))], fault.bytes)
+  if (!isOpen(res)) return
+  writeHead(answer, res, fault, other.length)
+  res.end(other)
+}
+
 function isOpen(res: ServerResponse): boolean {
   // Not res.socket: that is missing while the answer before this one is not quite through.
   return !res.destroyed && res.req.socket.writable
 }
 
-function writeHead(answer: IncomingMessage, res: ServerResponse, fault: Fault | undefined): void {
-  const headers = answer.rawHeaders.map((value, i, all) => {
-    const isEtag = i % 2 === 1 && all[i - 1]?.toLowerCase() === 'etag'
-    return isEtag && fault?.kind === 'etag' ? `"${fault.etag}"` : value
-  })
+function writeHead(
+  answer: IncomingMessage,
+  res: ServerResponse,
+  fault: Fault | undefined,
+  length?: number,
+): void {
+  const { rawHeaders } = answer
+  const headers: string[] = []
+  for (let i = 0; i < rawHeaders.length; i += 2) {
+    const [name, value] = rawHeaders.slice(i, i + 2) as [string, string]
+    const isReplaced = length !== undefined && /^(content-length|transfer-encoding)$/i.test(name)
+    if (isReplaced) continue
+    const isEtag = name.toLowerCase() === 'etag' && fault?.kind === 'etag'
+    headers.push(name, isEtag ? `"${fault.etag}"` : value)
+  }
+  if (length !== undefined) headers.push('Content-Length', String(length))
   res.sendDate = false
   res.writeHead(answer.statusCode ?? 0, answer.statusMessage, headers)
   res.flushHeaders()

@@ -58,6 +58,7 @@ function setUp(options: {
   distrust?: () => Promise<HashPool>
   /** Large segments read at once. */
   atOnce?: number
+  etagsAreMd5?: boolean
 }) {
   const pool = poolOf(options.answer ?? (() => undefined), options.atOnce)
   const trusting = poolOf(() => undefined)
@@ -77,6 +78,7 @@ function setUp(options: {
       counts.distrusted += 1
       return (await options.distrust?.()) ?? trusting
     },
+    etagsAreMd5: options.etagsAreMd5 ?? true,
     onBytes: (bytes) => {
       counts.bytes += bytes
     },
@@ -225,5 +227,38 @@ describe('a store that answers 412 to its own ETags', () => {
     await assert.rejects(result, full)
     const later = reader.start(object(5, 'e', 'later')).then((started) => started.result)
     await assert.rejects(later, full)
+  })
+})
+
+describe('bytes that are not what an ETag says', () => {
+  const [right, wrong] = ['00', 'ff'].map((byte) => Buffer.from(byte.repeat(16), 'hex'))
+  const listed = object(9, right!.toString('hex'))
+  /** Brings these hashes, one after the other. */
+  const bringing = (hashes: Buffer[], etagsAreMd5 = true) => {
+    const left = hashes.map((hash) => Promise.resolve(hash))
+    return setUp({ answer: () => left.shift(), etagsAreMd5 })
+  }
+
+  it('are read once more, as they may have been spoilt on their way', async () => {
+    const { read, pool } = bringing([wrong!, right!])
+    assert.deepEqual((await read(listed))?.hashes, right)
+    assert.equal(pool.asked.length, 2)
+  })
+
+  it('are taken for what they are if they come again, and no others are doubted then', async () => {
+    const { read, pool } = bringing([wrong!, wrong!, wrong!])
+    for (let i = 0; i < 2; i++) assert.deepEqual((await read(listed))?.hashes, wrong)
+    assert.equal(pool.asked.length, 3)
+  })
+
+  it('are not doubted where ETags are known to be no MD5s', async () => {
+    const { read, pool } = bringing([wrong!], false)
+    assert.deepEqual((await read(listed))?.hashes, wrong)
+    assert.equal(pool.asked.length, 1)
+  })
+
+  it('are believed of no read if each brings others', async () => {
+    const { read } = bringing([wrong!, Buffer.alloc(16, 7)])
+    await assert.rejects(read(listed), { failure: 'unreachable', message: /two reads/ })
   })
 })

@@ -29,19 +29,22 @@ export async function* listObjects(
   const always = { 'list-type': '2', 'encoding-type': 'url', prefix }
   const { after, signal } = options
   let query: Record<string, string> = after ? { ...always, 'start-after': after } : always
-  let token: string | undefined
-  do {
+  // The token of an earlier page: of the first, second, fourth, eighth … (Brent's way to find a cycle).
+  let known: string | undefined
+  for (let count = 1; ; count++) {
     const raw = await fetchPage(ask, query, what, signal)
     const page = pageOf(raw, what)
     refuseStrays(page, prefix, what)
     yield page
-    const next = raw.isTruncated ? raw.nextToken : undefined
-    if (raw.isTruncated && (!next || next === token)) {
-      throw new RemoteError('unreachable', `${what}: the store says there is more, and not where`)
+    if (!raw.isTruncated) return
+    const next = raw.nextToken
+    if (!next || next === known) {
+      const where = next ? 'where it was before' : 'not where'
+      throw new RemoteError('unreachable', `${what}: the store says there is more, and ${where}`)
     }
-    token = next
-    if (token !== undefined) query = { ...always, 'continuation-token': token }
-  } while (token !== undefined)
+    if (Number.isInteger(Math.log2(count))) known = next
+    query = { ...always, 'continuation-token': next }
+  }
 }
 
 /** Of two prefixes that both hold, the longer one; undefined where no key can have both. */

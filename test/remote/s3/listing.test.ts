@@ -161,7 +161,12 @@ const UNBELIEVED: [name: string, pages: Answer[], message: RegExp][] = [
   [
     'the same token again',
     [page([entry('a')], 'x'), page([entry('b')], 'x')],
-    /more, and not where/,
+    /more, and where it was before/,
+  ],
+  [
+    'tokens that lead round',
+    ['x', 'y', 'z', 'x', 'y', 'z', 'x'].map((token) => page([entry('a')], token)),
+    /more, and where it was before/,
   ],
   [
     'an object without a key',
