@@ -15,6 +15,7 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { dirname, join } from 'node:path'
+import { messageOf } from '../errors.ts'
 import type { Place } from './mapping.ts'
 import { formatPlace, parsePlace } from './place-line.ts'
 import { blockFile } from './tree.ts'
@@ -25,6 +26,8 @@ const LF = 0x0a
 export interface BlockChange {
   add: Place[]
   remove: { key: string; offset: number }[]
+  /** Leave out what is no place: without it such lines stay. */
+  dropBadLines?: true
 }
 
 /** What a change does to the file of its hash. */
@@ -44,7 +47,7 @@ export function planBlock(mappings: string, hash: string, change: BlockChange): 
   const add = change.add.map((place) => `${formatPlace(place)}\n`)
   // Most are new, and an error for each of them would cost more than the rest.
   const isThere = statSync(file, { throwIfNoEntry: false }) !== undefined
-  const bytes = isThere ? readFileSync(file) : undefined
+  const bytes = isThere ? readWhole(file) : undefined
   if (bytes === undefined) {
     const has = add.length > 0
     const action = has ? 'create' : 'none'
@@ -55,6 +58,7 @@ export function planBlock(mappings: string, hash: string, change: BlockChange): 
 
 function planExisting(file: string, bytes: Buffer, change: BlockChange): BlockPlan {
   const wanted = new Map(change.add.map((place) => [placeName(place), formatPlace(place)]))
+  const added = new Set(wanted.keys())
   const unwanted = new Set(change.remove.map(placeName))
   const kept: Buffer[] = []
   // Torn by a crash where the last line has no line feed; an empty file is of no use.
@@ -68,19 +72,28 @@ function planExisting(file: string, bytes: Buffer, change: BlockChange): BlockPl
     const name = place && placeName(place)
     if (name !== undefined && wanted.get(name) === line) {
       wanted.delete(name)
-    } else if (name !== undefined && (wanted.has(name) || unwanted.has(name))) {
+    } else if (name === undefined ? change.dropBadLines : added.has(name) || unwanted.has(name)) {
       rewrite = true
       continue
     }
     placesAfter ||= place !== undefined
     kept.push(bytesOfLine)
   }
-  const added = Buffer.from([...wanted.values()].map((line) => `${line}\n`).join(''))
+  const missing = Buffer.from([...wanted.values()].map((line) => `${line}\n`).join(''))
   const plan = { file, placesBefore, placesAfter }
-  if (!rewrite && added.length === 0) return { ...plan, action: 'none', content: '' }
-  if (!rewrite) return { ...plan, action: 'append', content: added }
-  const content = Buffer.concat([...kept, added])
+  if (!rewrite && missing.length === 0) return { ...plan, action: 'none', content: '' }
+  if (!rewrite) return { ...plan, action: 'append', content: missing }
+  const content = Buffer.concat([...kept, missing])
   return { ...plan, action: content.length === 0 ? 'unlink' : 'rewrite', content }
+}
+
+/** The system's own error for what is no file does not name it. */
+function readWhole(file: string): Buffer {
+  try {
+    return readFileSync(file)
+  } catch (error) {
+    throw new Error(`${file}: ${messageOf(error)}`, { cause: error })
+  }
 }
 
 /** Yields the lines of a file with their line feeds, as they are: bad ones must survive a rewrite. */
