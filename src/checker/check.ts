@@ -1,5 +1,5 @@
 /** `keepgw check`: is a mapping whole? And if not, make it so. */
-import { existsSync, readdirSync, renameSync, rmSync } from 'node:fs'
+import { existsSync, readdirSync, renameSync, rmSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { KeepgwError, messageOf } from '../errors.ts'
 import { guardShrinking } from '../indexer/drop.ts'
@@ -84,7 +84,7 @@ export async function checkAndRepair(options: RepairOptions): Promise<RepairResu
     options.report(one)
   }
   const description = await findDescribed(dir, add)
-  const isNew = await readyCatalog(dir, add)
+  const isNew = await readyCatalog(dir, description, add)
   for (const one of leftoversIn(dir)) add(one)
   const mapping = await openForWriting(dir, description ?? UNKNOWN, {
     command: 'check --repair',
@@ -120,7 +120,8 @@ class Repair {
     const { found } = this.#parts
     // With an empty catalog all lines would be strangers.
     const first = this.#parts.isNew ? undefined : await this.#look(found)
-    if (first !== undefined && found.total('damage') + found.total('notice') === 0) {
+    const toMend = found.total('damage') + found.total('notice') - found.of('foreign')
+    if (first !== undefined && toMend === 0) {
       return { tally: found, counts: first.counts, found, adopted: 0, dropped: 0 }
     }
     const strays = new StrayTable(dir)
@@ -267,16 +268,28 @@ function* leftoversIn(dir: string): Iterable<Found> {
  * Sees to it that there is a catalog to be opened: one that is bad is moved aside. Returns whether it
  * will be a new one, also where an earlier repair has begun it.
  */
-async function readyCatalog(dir: string, add: (found: Found) => void): Promise<boolean> {
+async function readyCatalog(
+  dir: string,
+  description: MappingDescription | undefined,
+  add: (found: Found) => void,
+): Promise<boolean> {
   const catalogDir = join(stateDir(dir), 'catalog')
-  const isUnderWay =
-    existsSync(stateDir(dir)) && readdirSync(stateDir(dir)).some((name) => ASIDE.test(name))
+  const lock = join('.keepgw', 'catalog', 'lock.mdb')
+  if (statSync(join(dir, lock), { throwIfNoEntry: false })?.isFile() === false) {
+    add({ kind: 'catalog', where: lock, what: 'no file' })
+    moveAside(dir, lock)
+  }
   try {
     await Catalog.open(dir, { readOnly: true }).close()
-    return isUnderWay
+    return readdirSync(stateDir(dir)).some((name) => ASIDE.test(name))
   } catch (error) {
     if (!isLost(error, catalogDir)) throw error
     add({ kind: 'catalog', where: join('.keepgw', 'catalog'), what: messageOf(error) })
+  }
+  if (description === undefined) {
+    throw new KeepgwError('without remote.json there is no listing to make a catalog from', {
+      hint: `It is written by: keepgw index BUCKET --mappings ${dir} --max-objects 1`,
+    })
   }
   if (existsSync(catalogDir)) {
     refuseInUse(join(catalogDir, 'lock.mdb'))

@@ -1,8 +1,8 @@
 /** What the catalog says to a line of the tree. */
-import type { Catalog } from '../mapping/catalog.ts'
+import type { Catalog, CatalogEntry } from '../mapping/catalog.ts'
 import type { Place } from '../mapping/mapping.ts'
 import { formatPlace, MAX_BLOCK } from '../mapping/place-line.ts'
-import { segmentCount, segmentHash, segmentPlace } from '../mapping/record.ts'
+import { type CatalogRecord, segmentCount, segmentHash, segmentPlace } from '../mapping/record.ts'
 
 /** `right`: as the catalog has it. The others are kinds of findings. */
 export type Judgement =
@@ -15,6 +15,14 @@ export function placeText(hash: string, { extra: _extra, ...place }: Place): str
   return `${hash} ${formatPlace(place)}`
 }
 
+function readable(entry: CatalogEntry): CatalogRecord | undefined {
+  try {
+    return entry.record
+  } catch {
+    return undefined
+  }
+}
+
 /**
  * Judges a place that the file of `hash` names, by what the catalog has of its object. A line that may be
  * true is never called stale: the catalog has to prove otherwise. A record without a checksum proves
@@ -22,8 +30,10 @@ export function placeText(hash: string, { extra: _extra, ...place }: Place): str
  */
 export function judgePlace(catalog: Catalog, hash: string, place: Place): Judgement {
   const entry = catalog.entry(place.key)
-  if (entry === undefined) return { kind: 'stray' }
-  const { record, isSealed } = entry
+  const record = entry && readable(entry)
+  // A record that cannot be read is removed: its lines may bring it back.
+  if (record === undefined) return { kind: 'stray' }
+  const { isSealed } = entry!
   const segment = place.offset / MAX_BLOCK
   const isSegment = Number.isInteger(segment) && segment < segmentCount(record.size)
   const isSameObject = place.etag === undefined || place.etag === record.etag

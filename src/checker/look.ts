@@ -7,6 +7,7 @@ import type { Place } from '../mapping/mapping.ts'
 import { parsePlace } from '../mapping/place-line.ts'
 import { segmentCount, segmentHash, segmentPlace, segmentRange } from '../mapping/record.ts'
 import { blockFile } from '../mapping/tree.ts'
+import { isProvenDead } from '../process-id.ts'
 import { showKey } from '../remote/key.ts'
 import type { Found, Mend } from './findings.ts'
 import { type Judgement, judgePlace, placeText } from './judge.ts'
@@ -102,7 +103,9 @@ export class Look {
     }
     if (unreadable.some(({ key }) => key === 'intent')) return
     const intent = this.#catalog.intent()
-    if (intent === undefined || (!this.#settled.isAlone && this.#catalog.lockRecord())) return
+    const holder = this.#settled.isAlone ? undefined : this.#catalog.lockRecord()
+    const isUnderWay = holder !== undefined && !isProvenDead(holder)
+    if (intent === undefined || isUnderWay) return
     const what = `a batch of ${intent.changes.length} objects was cut short`
     yield { kind: 'batch', where: 'catalog', what }
   }
@@ -223,8 +226,7 @@ export class Look {
       const isMissing = await this.#settled.look([place.key], () => {
         if (this.#settled.isAlone) return true
         if (judgePlace(this.#catalog, hash, place).kind !== 'right') return false
-        const lines = linesOf(blockFile(this.#options.dir, hash))
-        return !lines.some((line) => isLineOf(hash, line, text))
+        return !this.#hasLine(hash, (line) => isLineOf(hash, line, text))
       })
       if (!isMissing) continue
       this.#missing += 1
@@ -237,7 +239,9 @@ export class Look {
   async *#lost(): AsyncIterable<Found> {
     for (const { hash } of this.#catalog.lostBlocks()) {
       const isThere = await this.#settled.look(undefined, () => {
-        return this.#catalog.isLost(hash) && this.#hasPlace(hash)
+        return (
+          this.#catalog.isLost(hash) && this.#hasLine(hash, (line) => lengthOf(line) !== undefined)
+        )
       })
       if (!isThere) continue
       const what = 'noted as lost, and has a place'
@@ -245,10 +249,10 @@ export class Look {
     }
   }
 
-  #hasPlace(hash: string): boolean {
+  /** A file that cannot be read has no line; that is a finding of its own. */
+  #hasLine(hash: string, isIt: (line: Line) => boolean): boolean {
     try {
-      const lines = linesOf(blockFile(this.#options.dir, hash))
-      return lines.some((line) => lengthOf(line) !== undefined)
+      return linesOf(blockFile(this.#options.dir, hash)).some(isIt)
     } catch {
       return false
     }

@@ -1,5 +1,5 @@
 /** What must be true of a catalog's disk and file before lmdb, which takes no bad news well, sees them. */
-import { closeSync, fstatSync, openSync, readSync, statfsSync } from 'node:fs'
+import { closeSync, fstatSync, openSync, readSync, statfsSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { KeepgwError } from '../errors.ts'
 
@@ -57,6 +57,12 @@ export function refuseFullDisk(dir: string): void {
  * a missing or an empty file, and fills it.
  */
 export function refuseBadFile(dir: string, readOnly: boolean): void {
+  const lock = join(dir, 'lock.mdb')
+  if (statSync(lock, { throwIfNoEntry: false })?.isFile() === false) {
+    throw new KeepgwError(`the catalog ${dir} cannot be opened: ${lock} is no file`, {
+      hint: 'Remove it, or run keepgw check --repair: it is made anew',
+    })
+  }
   const { head, size } = readHead(join(dir, 'data.mdb'))
   if (size === 0) {
     if (!readOnly) return

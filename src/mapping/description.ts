@@ -42,7 +42,7 @@ export async function readDescription(mappings: string): Promise<MappingDescript
   } catch (error) {
     throw new MappingUnreachable(`${file} is damaged: ${messageOf(error)}`, {
       cause: error,
-      hint: 'Restore it from a backup, or index into a new mapping',
+      hint: `Restore it from a backup, or remove it: keepgw index BUCKET --mappings ${mappings} writes it anew`,
     })
   }
 }

@@ -4,6 +4,7 @@
  * Only the holder of the mapping's lock calls this. File calls are synchronous: they go to the page
  * cache, and a thread pool's round trip would cost several times as much.
  */
+import { isUtf8 } from 'node:buffer'
 import {
   appendFileSync,
   mkdirSync,
@@ -67,7 +68,7 @@ function planExisting(file: string, bytes: Buffer, change: BlockChange): BlockPl
   let placesAfter = wanted.size > 0
   for (const bytesOfLine of completeLines(bytes)) {
     const line = bytesOfLine.toString('utf8', 0, bytesOfLine.length - 1)
-    const place = parsePlace(line)
+    const place = isUtf8(bytesOfLine) ? parsePlace(line) : undefined
     placesBefore ||= place !== undefined
     const name = place && placeName(place)
     if (name !== undefined && wanted.get(name) === line) {

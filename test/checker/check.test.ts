@@ -3,6 +3,7 @@ import { appendFile, mkdir, readFile, rename, rm, writeFile } from 'node:fs/prom
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
 import { Catalog } from '../../src/mapping/catalog.ts'
+import { acquireLock } from '../../src/mapping/lock.ts'
 import { Bench, hashFiles } from './fixture.ts'
 
 const OBJECTS: [string, string][] = Array.from({ length: 60 }, (_, i) => [
@@ -110,6 +111,14 @@ describe('a check', () => {
     [
       'a line of an object that is not there',
       ['stray'],
+      async (dir, file) => {
+        const [, length] = (await readFile(join(dir, file), 'utf8')).split(':')
+        await appendFile(join(dir, file), `0:${length}:gone\tetag=e\n`)
+      },
+    ],
+    [
+      'a line of another length',
+      ['length'],
       (dir, file) => appendFile(join(dir, file), '0:5:gone\tetag=e\n'),
     ],
   ]
@@ -132,10 +141,9 @@ describe('a check', () => {
   it('finds wrong counts, and a repair counts anew', async () => {
     const dir = await bench.copy()
     const catalog = Catalog.open(dir)
-    await catalog.updateLock(() => undefined)
-    const lock = { ...(await lockOf(dir, catalog)) }
+    const lock = await acquireLock(catalog, 'test')
     catalog.mend({ stats: { ...catalog.stats(), objects: 1, blocks: 1000 } }, lock.id)
-    await catalog.updateLock(() => undefined)
+    await lock.release()
     await catalog.close()
     await bench.check(dir)
     assert.deepEqual(bench.kinds(), ['counts'])
@@ -173,20 +181,3 @@ describe('a check', () => {
     })
   }
 })
-
-async function lockOf(_dir: string, catalog: Catalog) {
-  const record = {
-    id: 'test',
-    command: 'test',
-    host: '',
-    since: '',
-    heartbeat: '',
-    machineId: '',
-    bootId: '',
-    pidNamespace: '',
-    pid: 0,
-    processStart: '',
-  }
-  await catalog.updateLock(() => record)
-  return record
-}
