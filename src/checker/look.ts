@@ -1,5 +1,4 @@
 /** Goes through a mapping, and yields what is not as it should be. Writes nothing, reads no object. */
-import { join } from 'node:path'
 import { setImmediate } from 'node:timers/promises'
 import { messageOf } from '../errors.ts'
 import type { Catalog, CatalogStats } from '../mapping/catalog.ts'
@@ -9,8 +8,16 @@ import { segmentCount, segmentHash, segmentPlace, segmentRange } from '../mappin
 import { blockFile } from '../mapping/tree.ts'
 import { isProvenDead } from '../process-id.ts'
 import { showKey } from '../remote/key.ts'
+import {
+  describeLine,
+  placeName,
+  type Suspect,
+  strangerIn,
+  whereOf,
+  wrongCount,
+} from './describe.ts'
 import type { Found, Mend } from './findings.ts'
-import { type Judgement, judgePlace, placeText } from './judge.ts'
+import { judgePlace, placeText } from './judge.ts'
 import { PlaceSet } from './place-set.ts'
 import { Settled } from './settled.ts'
 import {
@@ -20,7 +27,6 @@ import {
   SHARDS,
   shardName,
   strangersAt,
-  type TreeEntry,
 } from './tree-files.ts'
 
 /** Places of the catalog that are held at once, 16 bytes each; more of them take more passes. */
@@ -36,13 +42,6 @@ export interface LookOptions {
   signal: AbortSignal
   /** Places of the catalog held at once, where that is not to be the default. */
   placesAtOnce?: number
-}
-
-/** A line that the catalog's places do not explain. */
-interface Suspect {
-  kind: 'line' | 'doubled' | 'bad' | 'torn'
-  text: string | undefined
-  place?: Place
 }
 
 /** One look. What it has counted is true once all findings were taken. */
@@ -197,7 +196,7 @@ export class Look {
       }))
     })
     for (const { suspect, judgement } of judged ?? []) {
-      const found = describe(hash, suspect, judgement, length)
+      const found = describeLine(hash, suspect, judgement, length)
       if (found === undefined) continue
       // Its right line is not missing as well: one mends the other.
       if (judgement?.kind === 'wrong') places.take(placeText(hash, judgement.expected))
@@ -330,84 +329,4 @@ function isLineOf(hash: string, { text, isTorn }: Line, wanted: string): boolean
 
 function isEmpty(file: string): boolean {
   return linesOf(file).next().done === true
-}
-
-function strangerIn(entry: Exclude<TreeEntry, { kind: 'file' }>): Found {
-  const { where } = entry
-  if (entry.kind === 'leftover') {
-    const mend: Mend = { do: 'remove', where }
-    return { kind: 'leftover', where, what: 'left by a run that was cut short', mend }
-  }
-  if (entry.kind === 'foreign') return { kind: 'foreign', where, what: 'not of a mapping' }
-  if (entry.kind === 'unreadable') {
-    return { kind: 'unreadable', where, what: entry.what, mend: { do: 'move', where } }
-  }
-  const { hash } = entry
-  const what = 'readers look for it in another directory'
-  return { kind: entry.kind, where, what, mend: { do: 'place', hash, where } }
-}
-
-function describe(
-  hash: string,
-  { kind, text = '', place }: Suspect,
-  judgement: Judgement | undefined,
-  length: number | undefined,
-): Found | undefined {
-  const where = whereOf(hash)
-  const shown = `"${showKey(text)}"`
-  if (place === undefined || judgement === undefined) {
-    const change = { add: [], remove: [], dropBadLines: true as const }
-    const what = kind === 'torn' ? `a line without its end: ${shown}` : `no line: ${shown}`
-    return {
-      kind: kind === 'torn' ? 'torn' : 'bad',
-      where,
-      what,
-      mend: { do: 'change', hash, change },
-    }
-  }
-  const drop: Mend = { do: 'change', hash, change: { add: [], remove: [place] } }
-  if (kind === 'doubled') {
-    const mend: Mend = { do: 'change', hash, change: { add: [place], remove: [] } }
-    return { kind, where, what: `twice: ${shown}`, mend }
-  }
-  switch (judgement.kind) {
-    case 'right':
-      return undefined
-    case 'wrong': {
-      const change = { add: [judgement.expected], remove: [] }
-      const what = `not what the catalog says: ${shown}`
-      return { kind: 'wrong', where, what, mend: { do: 'change', hash, change } }
-    }
-    case 'stale':
-      return { kind: 'stale', where, what: `not so any more: ${shown}`, mend: drop }
-    case 'conflict': {
-      const { segment } = judgement
-      const what = `the catalog disagrees, the object is to be read anew: ${shown}`
-      return { kind: 'conflict', where, what, mend: { do: 'reread', key: place.key, segment } }
-    }
-    case 'stray': {
-      if (length !== undefined && length !== place.length) {
-        return {
-          kind: 'length',
-          where,
-          what: `the block has ${length} bytes: ${shown}`,
-          mend: drop,
-        }
-      }
-      const what = `of an object that is not in the catalog: ${shown}`
-      return { kind: 'stray', where, what, mend: { do: 'ask', hash, place } }
-    }
-  }
-}
-
-function whereOf(hash: string): string {
-  return join(hash.slice(0, 3), hash)
-}
-
-function placeName({ key, offset }: Place): string {
-  return `${showKey(key)} from byte ${offset} on`
-}
-
-function wrongCount(name: string, said: number, is: number): Found {
-  return { kind: 'counts', where: 'catalog', what: `${name}: it says ${said}, there are ${is}` }
 }

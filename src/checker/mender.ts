@@ -52,7 +52,7 @@ export class Mender {
         moveAside(this.#mapping.dir, mend.where)
         break
       case 'remove':
-        rmSync(join(this.#mapping.dir, mend.where), { force: true })
+        rmSync(join(this.#mapping.dir, mend.where), { recursive: true, force: true })
         break
       case 'place':
         this.#place(mend.hash, mend.where)
@@ -74,7 +74,7 @@ export class Mender {
     }
     await recorder.record(this.#rereads())
     await recorder.mend(this.#trueChanges())
-    for (const where of this.#misplaced.splice(0)) rmSync(join(dir, where), { force: true })
+    for (const where of this.#misplaced.splice(0)) rmSync(join(dir, where))
     this.#forget.clear()
     this.#found.clear()
     this.#reread.clear()

@@ -128,6 +128,8 @@ const NO_STATS: CatalogStats = {
 }
 /** A page of the walk: long enough to be cheap, short enough to pin no old pages while it is used. */
 const WALK_PAGE = 1000
+/** Looks at the pages of a catalog that is written to meanwhile, at most. */
+const PAGE_ATTEMPTS = 20
 /** Notes of unseen keys that are written together. */
 const NOTES_AT_ONCE = 4096
 
@@ -375,7 +377,7 @@ export class Catalog {
 
   /** Returns a number that each write to the catalog raises, by any process. */
   lastTransaction(): number {
-    return (this.#root.getStats() as { lastTxnId: number }).lastTxnId
+    return lastTransactionOf(this.#root)
   }
 
   /** Yields what lies beside the objects and cannot be read. */
@@ -518,12 +520,26 @@ function refuseBadPages(dir: string, root: RootDatabase): void {
   // While it lasts, no writer uses the pages of this snapshot, or of a later one, again.
   const transaction = root.useReadTransaction()
   try {
-    checkPages(join(dir, 'data.mdb'))
-  } catch (error) {
-    throw new CatalogDamaged(dir, messageOf(error), { cause: error })
+    for (let attempt = 1; ; attempt++) {
+      const before = lastTransactionOf(root)
+      try {
+        checkPages(join(dir, 'data.mdb'))
+        return
+      } catch (error) {
+        // Who may not write to the lock file holds no writer back: then it may have been the pages' next use.
+        const isStill = lastTransactionOf(root) === before
+        if (isStill || attempt === PAGE_ATTEMPTS) {
+          throw new CatalogDamaged(dir, messageOf(error), { cause: error })
+        }
+      }
+    }
   } finally {
     transaction.done()
   }
+}
+
+function lastTransactionOf(root: RootDatabase): number {
+  return (root.getStats() as { lastTxnId: number }).lastTxnId
 }
 
 /** Returns whether the catalog can hold a key. */

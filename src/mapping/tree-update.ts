@@ -140,7 +140,9 @@ export function besideFile(file: string): string {
 
 /** Removes what a crash left beside the files of these hashes. */
 export function removeLeftovers(mappings: string, hashes: Iterable<string>): void {
-  for (const hash of hashes) rmSync(besideFile(blockFile(mappings, hash)), { force: true })
+  for (const hash of hashes) {
+    rmSync(besideFile(blockFile(mappings, hash)), { recursive: true, force: true })
+  }
 }
 
 function create(file: string, content: string | Buffer): void {

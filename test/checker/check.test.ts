@@ -2,9 +2,10 @@ import assert from 'node:assert/strict'
 import { appendFile, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
+import { open } from 'lmdb'
 import { Catalog } from '../../src/mapping/catalog.ts'
 import { acquireLock } from '../../src/mapping/lock.ts'
-import { Bench, hashFiles } from './fixture.ts'
+import { Bench, contentsOf, hashFiles } from './fixture.ts'
 
 const OBJECTS: [string, string][] = Array.from({ length: 60 }, (_, i) => [
   `d${i % 3}/object ${i}`,
@@ -137,6 +138,97 @@ describe('a check', () => {
       }
     })
   }
+
+  /** Changes the bytes of a record as they lie in the catalog. */
+  async function rewrite(dir: string, change: (record: Buffer, key: string) => Buffer): Promise<void> {
+    const root = open({ path: join(dir, '.keepgw/catalog'), overlappingSync: false, maxDbs: 8 })
+    const objects = root.openDB<Buffer, Buffer>({
+      name: 'objects',
+      encoding: 'binary',
+      keyEncoding: 'binary',
+    })
+    root.transactionSync(() => {
+      for (const { key, value } of [...objects.getRange()]) {
+        objects.put(Buffer.from(key), change(Buffer.from(value), key.toString()))
+      }
+    })
+    await root.close()
+  }
+  const isVictim = (key: string): boolean => key === 'd1/object 1'
+  const flipped = (record: Buffer, at: number): Buffer => {
+    record[(at + record.length) % record.length]! ^= 4
+    return record
+  }
+
+  it('finds a record that has changed on disk; it comes back without a read', async () => {
+    for (const at of [0, 3, 12, 20, -6]) {
+      const dir = await bench.copy()
+      await rewrite(dir, (record, key) => (isVictim(key) ? flipped(record, at) : record))
+      await assert.rejects(bench.index(dir), /catalog is damaged/)
+      await bench.check(dir)
+      assert.ok(bench.kinds().includes('record'), JSON.stringify(bench.findings))
+      const { adopted } = await bench.repair(dir)
+      assert.equal(adopted, 1)
+      assert.equal(await bench.index(dir), 0)
+      await bench.assertGood(dir)
+    }
+  })
+
+  describe('of a catalog whose records have no checksums yet', () => {
+    const unsealed = (record: Buffer): Buffer => {
+      record[0]! -= 1
+      return record.subarray(0, -4)
+    }
+
+    it('finds nothing where it is whole', async () => {
+      const dir = await bench.copy()
+      await rewrite(dir, unsealed)
+      await bench.assertGood(dir)
+    })
+
+    // The last byte of its hash, and a byte of its ETag.
+    for (const at of [-1, 22]) {
+      it(`leaves it to the next index who is right where line and record disagree (${at})`, async () => {
+        const dir = await bench.copy()
+        await rewrite(dir, (record, key) => {
+          return isVictim(key) ? flipped(unsealed(record), at) : unsealed(record)
+        })
+        const { lines } = await contentsOf(dir)
+        await bench.check(dir)
+        assert.ok(bench.kinds().includes('conflict'), JSON.stringify(bench.findings))
+        const { tally } = await bench.repair(dir)
+        assert.equal(tally.total('damage'), 0)
+        // The line that may be true is there all the time.
+        assert.deepEqual((await contentsOf(dir)).lines, lines)
+        assert.equal(await bench.index(dir), 1)
+        await bench.assertGood(dir)
+      })
+    }
+  })
+
+  it('keeps a line by hand of an object that is there, and drops one that is gone', async () => {
+    const dir = await bench.copy()
+    const [file = ''] = await hashFiles(dir)
+    const good = await readFile(join(dir, file), 'utf8')
+    const length = good.split(':')[1]
+    await bench.put('by-hand', 'x'.repeat(Number(length)))
+    await appendFile(join(dir, file), `0:${length}:by-hand\n0:${length}:nowhere\n`)
+    const { tally, dropped } = await bench.repair(dir)
+    await rm(join(bench.spec.root, 'by-hand'))
+    assert.deepEqual(tally.counts(), { stray: 1 })
+    assert.equal(dropped, 1)
+    assert.equal(await readFile(join(dir, file), 'utf8'), `${good}0:${length}:by-hand\n`)
+  })
+
+  it('stops where a repair would let go of most objects', async () => {
+    const dir = await bench.copy()
+    await rewrite(dir, (record) => flipped(record, 0))
+    await assert.rejects(bench.repair(dir), /62 of 62 objects .*20 %/)
+    const { tally } = await bench.repair(dir, { allowDrop: 100 })
+    assert.equal(tally.total('damage'), 0)
+    await bench.index(dir)
+    await bench.assertGood(dir)
+  })
 
   it('finds wrong counts, and a repair counts anew', async () => {
     const dir = await bench.copy()

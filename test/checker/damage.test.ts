@@ -13,7 +13,7 @@ import { seededRandom } from '../e2e/crash.ts'
 import { Bench, hashFiles } from './fixture.ts'
 
 const seed = Number(process.env.KEEPGW_TEST_SEED ?? randomInt(1_000_000_000))
-const OBJECTS: [string, string][] = Array.from({ length: 150 }, (_, i) => [
+const OBJECTS: [string, string][] = Array.from({ length: 60 }, (_, i) => [
   `d${i % 3}/object ${i}`,
   i % 5 === 0 ? 'the same' : `content ${i}`,
 ])
@@ -38,15 +38,13 @@ const DAMAGES: [name: string, damage: Damage][] = [
       await mkdir(file)
     },
   ],
-  ...Array.from({ length: 6 }, (_, i): [string, Damage] => [
-    `with a flipped bit (${i})`,
-    async (file, random) => {
-      const bytes = await readFile(file)
-      bytes[Math.floor(random() * bytes.length)]! ^= 1 << Math.floor(8 * random())
-      await writeFile(file, bytes)
-    },
-  ]),
 ]
+const FLIP: Damage = async (file, random) => {
+  const bytes = await readFile(file)
+  bytes[Math.floor(random() * bytes.length)]! ^= 1 << Math.floor(8 * random())
+  await writeFile(file, bytes)
+}
+const FLIPS = 4
 
 describe('a mapping with one file', () => {
   const random = seededRandom(seed)
@@ -78,7 +76,8 @@ describe('a mapping with one file', () => {
     ],
   ]
   for (const [file, find] of files) {
-    for (const [how, damage] of DAMAGES) {
+    const flips = Array.from({ length: FLIPS }, (_, i): [string, Damage] => [`bit ${i} flipped`, FLIP])
+    for (const [how, damage] of [...DAMAGES, ...flips]) {
       it(`${file}, ${how}, is made good`, async () => {
         const dir = await bench.copy()
         const name = await find(dir)
@@ -106,7 +105,8 @@ describe('a mapping with one file', () => {
     } catch (error) {
       assert.ok(error instanceof KeepgwError, `${name}: ${error}`)
       assert.ok(error.hint, error.message)
-      assert.match(error.message, /remote\.json|catalog|[0-9a-f]{32}|proofs/)
+      // A description may be one of another remote by now.
+      assert.match(error.message, /remote\.json|catalog|[0-9a-f]{32}|proofs|mapping \S+ is of/)
     }
   }
 
@@ -115,7 +115,7 @@ describe('a mapping with one file', () => {
     try {
       await bench.index(dir)
     } catch (error) {
-      assert.match(String((error as KeepgwError).hint), /remove it/)
+      assert.match(String(error), /remote\.json is damaged|mapping \S+ is of/)
       await rm(join(dir, '.keepgw/remote.json'), { recursive: true })
       await bench.index(dir)
     }

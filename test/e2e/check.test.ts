@@ -4,9 +4,11 @@ import { execFileSync } from 'node:child_process'
 import { randomInt } from 'node:crypto'
 import { once } from 'node:events'
 import { cpSync, rmSync, statfsSync, writeFileSync } from 'node:fs'
-import { mkdir, readdir, rm, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, before, describe, it, type TestContext } from 'node:test'
+import { Catalog } from '../../src/mapping/catalog.ts'
+import { acquireLock } from '../../src/mapping/lock.ts'
 import { makeBucket, NO_S3, sharedS3, type TestBucket } from '../servers/s3.ts'
 import {
   assertSameLines,
@@ -167,18 +169,34 @@ describe('keepgw check', () => {
 
   it('repairs nothing under an index, and ends with 4', async () => {
     const mapping = copy()
-    await writeFile(join(objects, 'new'), Buffer.alloc(400_000))
-    const index = start(['index', objects, '--mappings', mapping, '--bandwidth-limit', '64K'], env)
-    const ended = once(index, 'close')
-    let outcome = await keepgw(['check', mapping, '--repair'], env)
-    while (outcome.code === 0 && index.exitCode === null) {
-      outcome = await keepgw(['check', mapping, '--repair'], env)
-    }
-    index.kill('SIGTERM')
-    await ended
-    await rm(join(objects, 'new'))
-    assert.equal(outcome.code, 4, outcome.stderr)
-    assert.match(outcome.stderr, /locked by keepgw index/)
+    const catalog = Catalog.open(mapping)
+    const lock = await acquireLock(catalog, 'index')
+    const { code, stderr } = await keepgw(['check', mapping, '--repair'], env)
+    await keepgwOk(['check', mapping], env)
+    // Where the record of the lock cannot be read, the system tells who has the catalog open.
+    const file = join(mapping, '.keepgw/catalog/data.mdb')
+    const bytes = await readFile(file)
+    await writeFile(file, Buffer.alloc(48), { flag: 'r+' })
+    const damaged = await keepgw(['check', mapping, '--repair'], env)
+    await writeFile(file, bytes, { flag: 'r+' })
+    await lock.release()
+    await catalog.close()
+    assert.equal(code, 4, stderr)
+    assert.match(stderr, /locked by keepgw index/)
+    assert.equal(damaged.code, 4, damaged.stderr)
+    assert.match(damaged.stderr, new RegExp(`process ${process.pid} has the damaged catalog open`))
+  })
+
+  it('tells a batch that was cut short from damage, and finishes it', async () => {
+    const mapping = join(scratch.dir, 'cut-short')
+    const args = ['index', objects, '--mappings', mapping]
+    assert.ok(await killAtSync(1, 'before')({ args, env, mapping, scratch: scratch.dir }))
+    const found = await keepgwOk(['check', mapping], env)
+    assert.match(found.stdout, /^batch catalog: a batch of \d+ objects was cut short\nwhole: .*\n$/)
+    const { stderr } = await keepgwOk(['check', mapping, '--repair'], env)
+    assert.match(stderr, /finished a batch of \d+ objects/)
+    await keepgwOk(args, env)
+    await assertGood(mapping)
   })
 
   describe('--repair that is killed', () => {
@@ -246,6 +264,25 @@ describe('keepgw check', () => {
         await keepgwOk(['check', mapping, '--repair'], env)
         await assertGood(mapping)
       }
+    })
+
+    it('that fills up under an index stops it, and the next one leaves the mapping whole', async (t) => {
+      const disk = await mounted(t, '40m')
+      if (disk === undefined) return
+      const mapping = join(disk, 'mapping')
+      await rm(mapping, { recursive: true })
+      const args = ['index', objects, '--mappings', mapping]
+      // Not enough for the catalog; for the tree; and for the last lines of the tree.
+      for (const left of [0, 4_000_000, 12_000_000, 17_500_000]) {
+        const { bavail, bsize } = statfsSync(disk)
+        writeFileSync(join(disk, 'filler'), Buffer.alloc(bavail * bsize - left))
+        const { code, stderr } = await keepgw(args, hasty(env))
+        await rm(join(disk, 'filler'))
+        assert.equal(code, 1, `${left}: ${stderr}`)
+        assert.match(stderr, /^keepgw: .*(full|ENOSPC|no space).*\(.*\)\n$/)
+      }
+      await keepgwOk(args, env)
+      await assertGood(mapping)
     })
 
     it('that cannot be written to is checked, and neither repaired nor indexed', async (t) => {
