@@ -64,9 +64,8 @@ export function describeLine(
     case 'stale':
       return { kind: 'stale', where, what: `not so any more: ${shown}`, mend: drop }
     case 'conflict': {
-      const { segment } = judgement
-      const what = `the catalog disagrees, the object is to be read anew: ${shown}`
-      return { kind: 'conflict', where, what, mend: { do: 'reread', key: place.key, segment } }
+      const what = `the catalog disagrees, and nothing proves which is right: ${shown}`
+      return { kind: 'conflict', where, what, mend: { do: 'doubt', hash, place } }
     }
     case 'stray': {
       if (length !== undefined && length !== place.length) {

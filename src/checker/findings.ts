@@ -94,8 +94,8 @@ export class Tally {
 export type Mend =
   /** Change the file of a hash: what is added is what the catalog says. */
   | { do: 'change'; hash: string; change: BlockChange }
-  /** Have a segment read anew: take its hash out of its record. */
-  | { do: 'reread'; key: string; segment: number }
+  /** Believe neither the record nor the line: remove the former, and ask the store about the latter. */
+  | { do: 'doubt'; hash: string; place: Place }
   /** Have an object read anew: remove its record. */
   | { do: 'forget'; key: string }
   /** Take a hash out of the lost ones. */

@@ -6,9 +6,8 @@ import { type CatalogRecord, segmentCount, segmentHash, segmentPlace } from '../
 
 /** `right`: as the catalog has it. The others are kinds of findings. */
 export type Judgement =
-  | { kind: 'right' | 'stale' | 'stray' }
+  | { kind: 'right' | 'stale' | 'stray' | 'conflict' }
   | { kind: 'wrong'; expected: Place }
-  | { kind: 'conflict'; segment: number }
 
 /** Returns the text that a place has in comparisons: without what keepgw has not written. */
 export function placeText(hash: string, { extra: _extra, ...place }: Place): string {
@@ -45,11 +44,11 @@ export function judgePlace(catalog: Catalog, hash: string, place: Place): Judgem
   if (known === hash) {
     if (placeText(hash, place) === placeText(hash, expected)) return { kind: 'right' }
     if (isSealed || (isSameObject && isSameRange)) return { kind: 'wrong', expected }
-    return { kind: 'conflict', segment }
+    return { kind: 'conflict' }
   }
   // To be read anew: until then the line may be true.
   if (known === undefined) return { kind: isSameObject ? 'stray' : 'stale' }
   if (!isSameObject) return { kind: 'stale' }
   if (!isSameRange) return { kind: 'stray' }
-  return isSealed ? { kind: 'stale' } : { kind: 'conflict', segment }
+  return { kind: isSealed ? 'stale' : 'conflict' }
 }

@@ -20,14 +20,7 @@ import type { Found, Mend } from './findings.ts'
 import { judgePlace, placeText } from './judge.ts'
 import { PlaceSet } from './place-set.ts'
 import { Settled } from './settled.ts'
-import {
-  entriesOf,
-  type Line,
-  linesOf,
-  SHARDS,
-  shardName,
-  strangersAt,
-} from './tree-files.ts'
+import { entriesOf, type Line, linesOf, SHARDS, shardName, strangersAt } from './tree-files.ts'
 
 /** Places of the catalog that are held at once, 16 bytes each; more of them take more passes. */
 const PLACES_AT_ONCE = 4_000_000

@@ -1,12 +1,9 @@
 /** Makes findings good, many at a time. Each batch is whole or not at all, and may be done again. */
 import { existsSync, mkdirSync, renameSync, rmSync } from 'node:fs'
 import { basename, join } from 'node:path'
-import type { Catalog, Change } from '../mapping/catalog.ts'
 import { stateDir } from '../mapping/description.ts'
-import type { Place } from '../mapping/mapping.ts'
 import type { WritableMapping } from '../mapping/open-mapping.ts'
-import { MAX_BLOCK, parsePlace } from '../mapping/place-line.ts'
-import { segmentCount, segmentHash, withoutSegments } from '../mapping/record.ts'
+import { parsePlace } from '../mapping/place-line.ts'
 import type { BlockChange } from '../mapping/tree-update.ts'
 import type { Mend } from './findings.ts'
 import type { StrayTable } from './stray-table.ts'
@@ -19,8 +16,9 @@ export class Mender {
   readonly #mapping: WritableMapping
   readonly #strays: StrayTable
   readonly #changes = new Map<string, BlockChange>()
-  readonly #reread = new Map<string, Set<number>>()
   readonly #forget = new Set<string>()
+  /** Keys whose records are gone: what these said of lines counts for nothing. */
+  readonly #forgotten = new Set<string>()
   readonly #found = new Set<string>()
   readonly #misplaced: string[] = []
   #weight = 0
@@ -36,8 +34,9 @@ export class Mender {
       case 'change':
         this.#change(mend.hash, mend.change)
         break
-      case 'reread':
-        this.#reread.set(mend.key, (this.#reread.get(mend.key) ?? new Set()).add(mend.segment))
+      case 'doubt':
+        this.#forget.add(mend.place.key)
+        this.#strays.add(mend)
         break
       case 'forget':
         this.#forget.add(mend.key)
@@ -68,16 +67,18 @@ export class Mender {
   /** Does all that was gathered. */
   async flush(): Promise<void> {
     const { dir, recorder } = this.#mapping
-    // Records before lines: what is to be read anew has no line to be written.
+    // Records before lines: what a bad one says of lines is not to be written.
     if (this.#forget.size + this.#found.size > 0) {
       recorder.mendCatalog({ forget: this.#forget, found: this.#found })
+      for (const key of this.#forget) this.#forgotten.add(key)
     }
-    await recorder.record(this.#rereads())
-    await recorder.mend(this.#trueChanges())
+    for (const change of this.#changes.values()) {
+      change.add = change.add.filter(({ key }) => !this.#forgotten.has(key))
+    }
+    await recorder.mend(this.#changes)
     for (const where of this.#misplaced.splice(0)) rmSync(join(dir, where))
     this.#forget.clear()
     this.#found.clear()
-    this.#reread.clear()
     this.#changes.clear()
     this.#weight = 0
   }
@@ -100,22 +101,6 @@ export class Mender {
     }
     this.#misplaced.push(where)
   }
-
-  #rereads(): Change[] {
-    const { catalog } = this.#mapping
-    return Array.from(this.#reread).flatMap(([key, segments]) => {
-      const before = catalog.get(key)
-      return before === undefined ? [] : [{ key, before, after: withoutSegments(before, segments) }]
-    })
-  }
-
-  #trueChanges(): Map<string, BlockChange> {
-    const { catalog } = this.#mapping
-    for (const change of this.#changes.values()) {
-      change.add = change.add.filter((place) => !isToBeRead(catalog, place))
-    }
-    return this.#changes
-  }
 }
 
 /** Moves what cannot be read, and so may hold anything, out of readers' way. */
@@ -125,11 +110,4 @@ export function moveAside(mappings: string, where: string): void {
   let to = join(dir, basename(where))
   for (let i = 1; existsSync(to); i++) to = join(dir, `${basename(where)}.${i}`)
   renameSync(join(mappings, where), to)
-}
-
-function isToBeRead(catalog: Catalog, { key, offset }: Place): boolean {
-  const record = catalog.get(key)
-  const segment = offset / MAX_BLOCK
-  if (record === undefined || !Number.isInteger(segment)) return false
-  return segment < segmentCount(record.size) && segmentHash(record, segment) === undefined
 }

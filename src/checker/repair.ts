@@ -1,4 +1,6 @@
 /** `keepgw check --repair`: looks, mends, and looks again. */
+import { rmSync } from 'node:fs'
+import { join } from 'node:path'
 import { messageOf } from '../errors.ts'
 import { guardShrinking } from '../indexer/drop.ts'
 import type { MappingDescription } from '../mapping/description.ts'
@@ -85,6 +87,7 @@ class Repair {
     if (first !== undefined && toMend === 0) {
       return { tally: found, counts: first.counts, found, adopted: 0, dropped: 0 }
     }
+    for (const { where } of leftoversIn(dir)) rmSync(join(dir, where), { recursive: true, force: true })
     const strays = new StrayTable(dir)
     let asked = { adopted: 0, dropped: 0 }
     try {
@@ -130,7 +133,6 @@ class Repair {
     const { catalog, recorder } = this.#parts.mapping
     const mender = new Mender(this.#parts.mapping, strays)
     for (const entry of catalog.unreadable()) await mender.add({ do: 'clear', entry })
-    for (const { mend } of leftoversIn(this.#options.dir)) if (mend) await mender.add(mend)
     const recovered = await recorder.recover()
     if (recovered > 0) {
       this.#options.notice(`finished a batch of ${recovered} objects that was cut short`)

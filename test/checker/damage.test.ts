@@ -76,7 +76,10 @@ describe('a mapping with one file', () => {
     ],
   ]
   for (const [file, find] of files) {
-    const flips = Array.from({ length: FLIPS }, (_, i): [string, Damage] => [`bit ${i} flipped`, FLIP])
+    const flips = Array.from({ length: FLIPS }, (_, i): [string, Damage] => [
+      `bit ${i} flipped`,
+      FLIP,
+    ])
     for (const [how, damage] of [...DAMAGES, ...flips]) {
       it(`${file}, ${how}, is made good`, async () => {
         const dir = await bench.copy()
