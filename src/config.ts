@@ -82,16 +82,16 @@ export function knownMappings(): string[] {
 }
 
 /**
- * Returns the one mapping tree there is, for a command that was given neither bucket nor --mappings.
- * Throws UsageError where there are several, or none.
+ * Returns the one mapping tree there is, for a command that was given neither bucket nor directory.
+ * Throws UsageError where there are several, or none; it says `how` to name one.
  */
-export function onlyMapping(): string {
+export function onlyMapping(how = 'With --mappings DIR'): string {
   const known = knownMappings()
   if (known.length === 1) return known[0]!
   const which =
     known.length === 0 ? `there is no mapping in ${mappingsHome()}` : 'there are several mappings'
   throw new UsageError(`${which}: name one`, {
-    hint: `With --mappings DIR${known.length > 0 ? `, one of: ${known.join(' ')}` : ''}`,
+    hint: `${how}${known.length > 0 ? `, one of: ${known.join(' ')}` : ''}`,
   })
 }
 

@@ -91,7 +91,8 @@ export async function dropKeys(
   }
 }
 
-function isUnlisted(key: string, unlisted: ReadonlySet<string>): boolean {
+/** Returns whether a listing could not look at the key: it may be there all the same. */
+export function isUnlisted(key: string, unlisted: ReadonlySet<string>): boolean {
   if (unlisted.size === 0) return false
   if (unlisted.has(key)) return true
   for (let at = key.indexOf('/'); at >= 0; at = key.indexOf('/', at + 1)) {

@@ -1,5 +1,5 @@
 /** What must be true of a catalog's disk and file before lmdb, which takes no bad news well, sees them. */
-import { closeSync, fstatSync, openSync, readSync, statfsSync } from 'node:fs'
+import { closeSync, fstatSync, openSync, readSync, statfsSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { KeepgwError } from '../errors.ts'
 
@@ -15,8 +15,21 @@ const NETWORK_FILE_SYSTEMS = new Map([
  */
 const SPARE_BYTES = 8 * 1024 * 1024
 /** Where lmdb-js 3 keeps what it says of itself, in each of the file's first two pages (MDB_meta). */
-const META = { magic: 24, pageSize: 48, lastPage: 144, transaction: 152, end: 160 }
+const META = {
+  flags: 18,
+  magic: 24,
+  version: 28,
+  mapSize: 40,
+  pageSize: 48,
+  lastPage: 144,
+  transaction: 152,
+  end: 160,
+}
 const MAGIC = 0xbeefc0de
+const VERSION = 2
+const IS_META = 8
+/** More than any catalog; the system would refuse to map it, and lmdb takes that badly. */
+const MAX_MAP = 2n ** 44n
 /** Holds two pages of the largest size there is. */
 const HEAD = 131_072
 
@@ -44,6 +57,12 @@ export function refuseFullDisk(dir: string): void {
  * a missing or an empty file, and fills it.
  */
 export function refuseBadFile(dir: string, readOnly: boolean): void {
+  const lock = join(dir, 'lock.mdb')
+  if (statSync(lock, { throwIfNoEntry: false })?.isFile() === false) {
+    throw new KeepgwError(`the catalog ${dir} cannot be opened: ${lock} is no file`, {
+      hint: 'Remove it, or run keepgw check --repair: it is made anew',
+    })
+  }
   const { head, size } = readHead(join(dir, 'data.mdb'))
   if (size === 0) {
     if (!readOnly) return
@@ -51,22 +70,44 @@ export function refuseBadFile(dir: string, readOnly: boolean): void {
       hint: 'Run keepgw index',
     })
   }
-  if (size >= neededSize(head)) return
-  throw new KeepgwError(`the catalog ${dir} is damaged`, {
-    hint: `Restore it from a backup, or remove ${dir}: the next index then reads every object again`,
-  })
+  if (size < neededSize(head)) throw new CatalogDamaged(dir, 'its file')
 }
 
-/** Returns the bytes that the file must have, by the newer of its two heads; infinite for no head. */
+/** A catalog that lmdb must not see. */
+export class CatalogDamaged extends KeepgwError {
+  override readonly name = 'CatalogDamaged'
+
+  constructor(dir: string, what: string, options?: ErrorOptions) {
+    super(`the catalog ${dir} is damaged: ${what}`, {
+      ...options,
+      hint: 'Mend it with keepgw check --repair: what the tree holds is not read again',
+    })
+  }
+}
+
+/** Returns the bytes that the file must have, by the newer of its two heads; infinite for a bad head. */
 function neededSize(head: Buffer): number {
-  if (head.length < META.end || head.readUInt32LE(META.magic) !== MAGIC) return Infinity
+  if (head.length < META.end) return Infinity
   const pageSize = head.readUInt32LE(META.pageSize)
-  if (pageSize + META.end > head.length) return Infinity
-  const [first, second] = [0, pageSize].map((at) => ({
-    transaction: head.readBigUInt64LE(at + META.transaction),
-    pages: Number(head.readBigUInt64LE(at + META.lastPage)) + 1,
+  const isSize = pageSize >= 512 && pageSize <= 65_536 && Number.isInteger(Math.log2(pageSize))
+  if (!isSize || pageSize + META.end > head.length) return Infinity
+  const metas = [0, pageSize].map((at) => head.subarray(at, at + META.end))
+  if (!metas.every((meta) => isMeta(meta, pageSize))) return Infinity
+  const [first, second] = metas.map((meta) => ({
+    transaction: meta.readBigUInt64LE(META.transaction),
+    pages: Number(meta.readBigUInt64LE(META.lastPage)) + 1,
   }))
   return pageSize * (first!.transaction > second!.transaction ? first! : second!).pages
+}
+
+function isMeta(meta: Buffer, pageSize: number): boolean {
+  return (
+    meta.readUInt16LE(META.flags) === IS_META &&
+    meta.readUInt32LE(META.magic) === MAGIC &&
+    (meta.readUInt32LE(META.version) & 0xffff) === VERSION &&
+    meta.readUInt32LE(META.pageSize) === pageSize &&
+    meta.readBigUInt64LE(META.mapSize) <= MAX_MAP
+  )
 }
 
 /** Returns the beginning of a file, and how long it is; nothing of a file that is missing. */

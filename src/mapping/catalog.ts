@@ -15,9 +15,15 @@ import { type Database, open, type RootDatabase, type Transaction } from 'lmdb'
 import { ExitCode, KeepgwError, messageOf } from '../errors.ts'
 import type { ProcessId } from '../process-id.ts'
 import { keyFromBytes, keyToBytes } from '../remote/key.ts'
-import { refuseBadFile, refuseFullDisk, refuseNetworkFileSystem } from './catalog-disk.ts'
+import {
+  CatalogDamaged,
+  refuseBadFile,
+  refuseFullDisk,
+  refuseNetworkFileSystem,
+} from './catalog-disk.ts'
+import { checkPages } from './catalog-pages.ts'
 import { stateDir } from './description.ts'
-import { type CatalogRecord, decodeRecord, encodeRecord, isRecordOf } from './record.ts'
+import { type CatalogRecord, decodeRecord, encodeRecord, isRecordOf, isSealed } from './record.ts'
 import { syncPath } from './sync.ts'
 
 /** Longest key in bytes: LMDB's limit. S3 ends at 1,024. */
@@ -94,6 +100,27 @@ export interface Intent {
   found: string[]
 }
 
+/** What a repair does to the catalog. */
+export interface CatalogMend {
+  /** Objects whose records are bad: the next index reads them anew. */
+  forget?: Iterable<string>
+  /** Hashes that are not lost. */
+  found?: Iterable<string>
+  unreadable?: Iterable<Unreadable>
+  /** The counts as they are. */
+  stats?: CatalogStats
+}
+
+/** An entry of a table beside the objects. */
+export interface Unreadable {
+  table: 'meta' | 'lost'
+  key: string
+}
+
+const META_KEYS = ['stats', 'lastRun', 'intent', 'lock'] as const
+type MetaKey = (typeof META_KEYS)[number]
+const HASH = /^[0-9a-f]{32}$/
+
 const NO_STATS: CatalogStats = {
   objects: 0,
   segments: 0,
@@ -104,6 +131,8 @@ const NO_STATS: CatalogStats = {
 }
 /** A page of the walk: long enough to be cheap, short enough to pin no old pages while it is used. */
 const WALK_PAGE = 1000
+/** Looks at the pages of a catalog that is written to meanwhile, at most. */
+const PAGE_ATTEMPTS = 20
 /** Notes of unseen keys that are written together. */
 const NOTES_AT_ONCE = 4096
 
@@ -123,6 +152,11 @@ export class CatalogEntry {
   /** Throws KeepgwError where the catalog is damaged. */
   get record(): CatalogRecord {
     return decodeRecord(this.#bytes)
+  }
+
+  /** True where the record has a checksum: what it says is what was written. */
+  get isSealed(): boolean {
+    return isSealed(this.#bytes)
   }
 
   /** Returns whether the object is what it was, with no segment of it dropped since. */
@@ -192,7 +226,14 @@ export class Catalog {
     if (!readOnly) refuseFullDisk(dir)
     refuseBadFile(dir, readOnly)
     // Without overlapping syncs, a transaction that has ended is on disk.
-    return new Catalog(dir, open({ path: dir, readOnly, overlappingSync: false, maxDbs: 8 }))
+    const root = open({ path: dir, readOnly, overlappingSync: false, maxDbs: 8 })
+    try {
+      refuseBadPages(dir, root)
+      return new Catalog(dir, root)
+    } catch (error) {
+      void root.close()
+      throw error
+    }
   }
 
   async close(): Promise<void> {
@@ -227,7 +268,7 @@ export class Catalog {
    */
   snapshot(): CatalogSnapshot {
     const transaction = this.#root.useReadTransaction()
-    const stored = (key: string): unknown => this.#meta.get(key, { transaction })
+    const stored = (key: MetaKey): unknown => this.#stored(key, transaction)
     return new CatalogSnapshot(this.#objects, transaction, {
       trusted: (stored('stats') as Partial<CatalogStats> | undefined)?.trusted ?? 0,
       lastRun: stored('lastRun') as RunReport | undefined,
@@ -250,11 +291,11 @@ export class Catalog {
 
   stats(): CatalogStats {
     // Older counts lack what was not counted then.
-    return { ...NO_STATS, ...(this.#meta.get('stats') as Partial<CatalogStats> | undefined) }
+    return { ...NO_STATS, ...(this.#stored('stats') as Partial<CatalogStats> | undefined) }
   }
 
   lastRun(): RunReport | undefined {
-    return this.#meta.get('lastRun') as RunReport | undefined
+    return this.#stored('lastRun') as RunReport | undefined
   }
 
   async reportRun(report: RunReport): Promise<void> {
@@ -267,15 +308,22 @@ export class Catalog {
 
   /** Yields the blocks that have no place left, in order of their hashes. */
   *lostBlocks(): Iterable<{ hash: string; block: LostBlock }> {
-    for (const { key, value } of this.#lost.getRange()) {
-      yield { hash: key, block: value as LostBlock }
+    for (const hash of this.#lost.getKeys()) {
+      // What cannot be read is named by unreadable().
+      if (!this.#isLostBlock(hash)) continue
+      const block = this.#lost.get(hash) as LostBlock | undefined
+      if (block !== undefined) yield { hash, block }
     }
   }
 
   /** Returns the batch that was begun and not finished, if any. */
   intent(): Intent | undefined {
-    const stored = this.#meta.get('intent') as StoredIntent | undefined
-    return stored === undefined ? undefined : decodeIntent(stored)
+    const stored = this.#stored('intent') as StoredIntent | undefined
+    try {
+      return stored === undefined ? undefined : decodeIntent(stored)
+    } catch (error) {
+      throw new CatalogDamaged(this.#dir, 'the batch that was begun', { cause: error })
+    }
   }
 
   /** Says what is about to be done to the tree. Throws where the lock is not `lockId`'s any more. */
@@ -337,8 +385,69 @@ export class Catalog {
     })
   }
 
+  /** A lock that cannot be read is none: should its holder be alive, its next write is refused. */
   lockRecord(): LockRecord | undefined {
-    return this.#meta.get('lock') as LockRecord | undefined
+    try {
+      return this.#stored('lock') as LockRecord | undefined
+    } catch {
+      return undefined
+    }
+  }
+
+  /** What is read from now on is as new as it can be. */
+  refresh(): void {
+    this.#root.resetReadTxn()
+  }
+
+  /** Returns a number that each write to the catalog raises, by any process. */
+  lastTransaction(): number {
+    return lastTransactionOf(this.#root)
+  }
+
+  /** Yields what lies beside the objects and cannot be read. */
+  *unreadable(): Iterable<Unreadable> {
+    for (const key of META_KEYS) {
+      try {
+        if (key === 'intent') this.intent()
+        else this.#stored(key)
+      } catch {
+        yield { table: 'meta', key }
+      }
+    }
+    for (const key of this.#lost.getKeys()) {
+      if (!this.#isLostBlock(key)) yield { table: 'lost', key }
+    }
+  }
+
+  /** Mends the catalog alone, all or nothing. Throws where the lock is not `lockId`'s any more. */
+  mend({ forget = [], found = [], unreadable = [], stats }: CatalogMend, lockId: string): void {
+    this.#transact(() => {
+      this.#assertLocked(lockId)
+      for (const key of forget) this.#objects.remove(keyToBytes(key))
+      for (const hash of found) this.#lost.remove(hash)
+      for (const { table, key } of unreadable) {
+        if (table === 'lost') this.#lost.remove(key)
+        else this.#meta.remove(key)
+      }
+      if (stats !== undefined) this.#meta.put('stats', stats)
+    })
+  }
+
+  #isLostBlock(hash: string): boolean {
+    try {
+      const block = this.#lost.get(hash) as Partial<LostBlock> | undefined
+      return HASH.test(hash) && Array.isArray(block?.keys) && typeof block.length === 'number'
+    } catch {
+      return false
+    }
+  }
+
+  #stored(key: MetaKey, transaction?: Transaction): unknown {
+    try {
+      return this.#meta.get(key, transaction === undefined ? {} : { transaction })
+    } catch (error) {
+      throw new CatalogDamaged(this.#dir, `its ${key}`, { cause: error })
+    }
   }
 
   async #note(key: string, unseen: boolean): Promise<void> {
@@ -447,6 +556,33 @@ function cannotOpen(mappings: string, error: unknown): KeepgwError {
     cause: error,
     hint: `Is there a mapping? It is made by: keepgw index BUCKET --mappings ${mappings}`,
   })
+}
+
+/** Throws CatalogDamaged for pages that lmdb would stumble over. No table may have been opened yet. */
+function refuseBadPages(dir: string, root: RootDatabase): void {
+  // While it lasts, no writer uses the pages of this snapshot, or of a later one, again.
+  const transaction = root.useReadTransaction()
+  try {
+    for (let attempt = 1; ; attempt++) {
+      const before = lastTransactionOf(root)
+      try {
+        checkPages(join(dir, 'data.mdb'))
+        return
+      } catch (error) {
+        // Who may not write to the lock file holds no writer back: then it may have been the pages' next use.
+        const isStill = lastTransactionOf(root) === before
+        if (isStill || attempt === PAGE_ATTEMPTS) {
+          throw new CatalogDamaged(dir, messageOf(error), { cause: error })
+        }
+      }
+    }
+  } finally {
+    transaction.done()
+  }
+}
+
+function lastTransactionOf(root: RootDatabase): number {
+  return (root.getStats() as { lastTxnId: number }).lastTxnId
 }
 
 /** Returns whether the catalog can hold a key. */

@@ -33,6 +33,7 @@ export async function readDescription(mappings: string): Promise<MappingDescript
   try {
     text = await readFile(file, 'utf8')
   } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'EISDIR') throw damaged(file, mappings, error)
     throw new MappingUnreachable(`mapping ${mappings} is out of reach: ${messageOf(error)}`, {
       cause: error,
       hint: `Is its disk mounted? A new mapping is made by: keepgw index BUCKET --mappings ${mappings}`,
@@ -41,11 +42,15 @@ export async function readDescription(mappings: string): Promise<MappingDescript
   try {
     return checked(JSON.parse(text))
   } catch (error) {
-    throw new MappingUnreachable(`${file} is damaged: ${messageOf(error)}`, {
-      cause: error,
-      hint: 'Restore it from a backup, or index into a new mapping',
-    })
+    throw damaged(file, mappings, error)
   }
+}
+
+function damaged(file: string, mappings: string, error: unknown): MappingUnreachable {
+  return new MappingUnreachable(`${file} is damaged: ${messageOf(error)}`, {
+    cause: error,
+    hint: `Restore it from a backup, or remove it: keepgw index BUCKET --mappings ${mappings} writes it anew`,
+  })
 }
 
 /** Returns the description of a mapping, or undefined where `mappings` holds none yet. */

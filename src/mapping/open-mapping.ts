@@ -27,6 +27,15 @@ export interface WritableMapping {
   close(): Promise<void>
 }
 
+/** How a mapping is opened for writing. */
+export interface WritingOptions {
+  /** Told to those who find the lock held. */
+  command: string
+  breakLock?: boolean
+  /** Leave a batch that was cut short alone: files that it is about may be bad. */
+  leaveBatch?: boolean
+}
+
 /**
  * Opens the mapping at `dir`, whose description is there already. Throws KeepgwError where it is
  * locked (exit code 4) or cannot be written.
@@ -34,7 +43,7 @@ export interface WritableMapping {
 export async function openForWriting(
   dir: string,
   description: MappingDescription,
-  options: { command: string; breakLock?: boolean },
+  options: WritingOptions,
 ): Promise<WritableMapping> {
   await Catalog.make(dir)
   const catalog = Catalog.open(dir)
@@ -47,7 +56,7 @@ export async function openForWriting(
   try {
     lock = await acquireLock(catalog, options.command, { breakLock: options.breakLock ?? false })
     const recorder = new Recorder(dir, catalog, lock.id)
-    const recovered = await recorder.recover()
+    const recovered = options.leaveBatch ? 0 : await recorder.recover()
     return { dir, description, catalog, recorder, recovered, close }
   } catch (error) {
     await close()

@@ -117,7 +117,7 @@ export async function takeProofs(
       count += 1
     }
     await flush()
-    await rm(taken)
+    await rm(taken, { recursive: true })
   }
   return count
 }

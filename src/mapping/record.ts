@@ -1,4 +1,5 @@
 /** What the catalog knows of one object, and its compact form on disk. Pure. */
+import { crc32 } from 'node:zlib'
 import { KeepgwError } from '../errors.ts'
 import type { Place } from './mapping.ts'
 import { MAX_BLOCK } from './place-line.ts'
@@ -19,10 +20,13 @@ export interface CatalogRecord {
   trusted?: true
 }
 
-const FORMAT = 1
+/** Ends with a checksum; the format before it, 1, does not, and is still read. */
+const FORMAT = 2
+const UNSEALED = 1
 /** Set in the first byte of a trusted record: a keepgw that knows no such mark must not drop it. */
 const TRUSTED = 0x80
 const HEAD = 19
+const CHECKSUM = 4
 const HASH_BYTES = 16
 const DROPPED = '0'.repeat(32)
 
@@ -59,7 +63,7 @@ export function withoutTrust({ trusted: _mark, ...record }: CatalogRecord): Cata
 
 /** True where a repair has dropped a segment, so that the object must be read anew. */
 export function isDamaged(record: CatalogRecord): boolean {
-  return hasDroppedHash(record.hashes, 0)
+  return hasDroppedHash(record.hashes, 0, record.hashes.length)
 }
 
 /**
@@ -67,18 +71,34 @@ export function isDamaged(record: CatalogRecord): boolean {
  * with what decodeRecord returns, and cheaper. False for what decodeRecord throws at.
  */
 export function isRecordOf(bytes: Buffer, etag: string, size: number): boolean {
-  if (bytes.length < HEAD || (bytes[0]! & ~TRUSTED) !== FORMAT) return false
-  const end = HEAD + bytes.readUInt16LE(17)
+  const end = endOfHashes(bytes)
+  if (end === undefined) return false
+  const start = HEAD + bytes.readUInt16LE(17)
   return (
     bytes.readDoubleLE(1) === size &&
-    bytes.toString('utf8', HEAD, end) === etag &&
-    bytes.length - end === segmentCount(size) * HASH_BYTES &&
-    !hasDroppedHash(bytes, end)
+    bytes.toString('utf8', HEAD, start) === etag &&
+    end - start === segmentCount(size) * HASH_BYTES &&
+    !hasDroppedHash(bytes, start, end)
   )
 }
 
-function hasDroppedHash(bytes: Buffer, start: number): boolean {
-  for (let at = start; at < bytes.length; at += HASH_BYTES) {
+/** True where the record has a checksum, so that what it says is what was written. */
+export function isSealed(bytes: Buffer): boolean {
+  return bytes.length > 0 && (bytes[0]! & ~TRUSTED) === FORMAT
+}
+
+/** Undefined for what is no record, or another one than was written. */
+function endOfHashes(bytes: Buffer): number | undefined {
+  if (bytes.length < HEAD) return undefined
+  const format = bytes[0]! & ~TRUSTED
+  if (format === UNSEALED) return bytes.length
+  const end = bytes.length - CHECKSUM
+  if (format !== FORMAT || end < HEAD) return undefined
+  return bytes.readUInt32LE(end) === crc32(bytes.subarray(0, end)) ? end : undefined
+}
+
+function hasDroppedHash(bytes: Buffer, start: number, end: number): boolean {
+  for (let at = start; at < end; at += HASH_BYTES) {
     let byte = at
     while (byte < at + HASH_BYTES && bytes[byte] === 0) byte += 1
     if (byte === at + HASH_BYTES) return true
@@ -94,39 +114,41 @@ export function withoutSegments(record: CatalogRecord, segments: Iterable<number
   return isDamaged(left) ? withoutTrust(left) : left
 }
 
-/** Returns the bytes of a record: version and mark, size, time, length of the ETag, ETag, hashes. */
+/** Returns the bytes of a record: version and mark, size, time, length of the ETag, ETag, hashes, CRC-32. */
 export function encodeRecord(record: CatalogRecord): Buffer {
   const etag = Buffer.from(record.etag, 'utf8')
-  const bytes = Buffer.allocUnsafe(HEAD + etag.length + record.hashes.length)
+  const end = HEAD + etag.length + record.hashes.length
+  const bytes = Buffer.allocUnsafe(end + CHECKSUM)
   bytes.writeUInt8(record.trusted ? FORMAT | TRUSTED : FORMAT, 0)
   bytes.writeDoubleLE(record.size, 1)
   bytes.writeDoubleLE(record.lastModified, 9)
   bytes.writeUInt16LE(etag.length, 17)
   etag.copy(bytes, HEAD)
   record.hashes.copy(bytes, HEAD + etag.length)
+  bytes.writeUInt32LE(crc32(bytes.subarray(0, end)), end)
   return bytes
 }
 
 /** Returns the record that the bytes hold. Throws KeepgwError where they cannot be one. */
 export function decodeRecord(bytes: Buffer): CatalogRecord {
-  const trusted = bytes[0] === (FORMAT | TRUSTED)
-  if (bytes.length < HEAD || !(trusted || bytes[0] === FORMAT)) throw damaged('an unknown record')
+  const end = endOfHashes(bytes)
+  if (end === undefined) throw damaged('an unknown record')
   const size = bytes.readDoubleLE(1)
-  const end = HEAD + bytes.readUInt16LE(17)
+  const start = HEAD + bytes.readUInt16LE(17)
   const lastModified = bytes.readDoubleLE(9)
+  const hashes = bytes.subarray(start, Math.max(start, end))
   const isPossible = Number.isSafeInteger(size) && size >= 0 && Number.isFinite(lastModified)
-  if (!isPossible || bytes.length - end !== segmentCount(size) * HASH_BYTES) {
-    throw damaged(`a record of ${size} bytes with ${bytes.length - end} bytes of hashes`)
+  if (!isPossible || start > end || hashes.length !== segmentCount(size) * HASH_BYTES) {
+    throw damaged(`a record of ${size} bytes with ${hashes.length} bytes of hashes`)
   }
-  const etag = bytes.toString('utf8', HEAD, end)
-  const hashes = bytes.subarray(end)
+  const etag = bytes.toString('utf8', HEAD, start)
   const record: CatalogRecord = { etag, size, lastModified, hashes }
-  if (trusted) record.trusted = true
+  if (bytes[0]! & TRUSTED) record.trusted = true
   return record
 }
 
 function damaged(what: string): KeepgwError {
   return new KeepgwError(`the catalog is damaged, or of a newer keepgw: it holds ${what}`, {
-    hint: 'Use the newest keepgw, restore the mapping from a backup, or index into a new one',
+    hint: 'Use the newest keepgw; if it is that already, mend the mapping with keepgw check --repair',
   })
 }

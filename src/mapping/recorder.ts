@@ -12,6 +12,7 @@ import { KeepgwError, messageOf } from '../errors.ts'
 import { HashFilter } from '../hash-filter.ts'
 import {
   type Catalog,
+  type CatalogMend,
   type CatalogStats,
   type Change,
   fitsCatalog,
@@ -19,7 +20,6 @@ import {
   type LostBlock,
   MAX_KEY,
 } from './catalog.ts'
-import type { Place } from './mapping.ts'
 import {
   type CatalogRecord,
   segmentCount,
@@ -96,18 +96,21 @@ export class Recorder {
   }
 
   /**
-   * Removes places that the catalog knows nothing of (lines written by hand).
-   * A crash leaves each file as it was or as it should be.
+   * Changes files of the tree alone: what is added is what the catalog says, what is removed it knows
+   * nothing of. A crash leaves each file as it was or as it should be; to do it again changes nothing.
    */
-  async removeStrays(places: Iterable<{ hash: string; place: Place }>): Promise<void> {
+  async mend(changes: Map<string, BlockChange>): Promise<void> {
     await this.#writing(async () => {
-      const byHash = Map.groupBy(places, ({ hash }) => hash)
-      const plans = Array.from(byHash, ([hash, strays]) => {
-        const remove = strays.map(({ place }) => place)
-        return planBlock(this.#mappings, hash, { add: [], remove })
-      })
-      await this.#apply(plans)
+      removeLeftovers(this.#mappings, changes.keys())
+      const plans = await this.#plan(changes)
+      await this.#checkSpace(plans.values())
+      await this.#apply([...plans.values()].filter(({ action }) => action !== 'none'))
     })
+  }
+
+  /** Mends the catalog alone, all or nothing. Throws KeepgwError where the lock is another's. */
+  mendCatalog(work: CatalogMend): void {
+    this.#catalog.mend(work, this.#lockId)
   }
 
   /**

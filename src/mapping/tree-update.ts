@@ -4,6 +4,7 @@
  * Only the holder of the mapping's lock calls this. File calls are synchronous: they go to the page
  * cache, and a thread pool's round trip would cost several times as much.
  */
+import { isUtf8 } from 'node:buffer'
 import {
   appendFileSync,
   existsSync,
@@ -15,6 +16,7 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { dirname, join } from 'node:path'
+import { messageOf } from '../errors.ts'
 import type { Place } from './mapping.ts'
 import { formatPlace, parsePlace } from './place-line.ts'
 import { blockFile } from './tree.ts'
@@ -27,6 +29,8 @@ const EXCLUSIVE = { flag: 'wx', encoding: 'utf8' } as const
 export interface BlockChange {
   add: Place[]
   remove: { key: string; offset: number }[]
+  /** Leave out what is no place: without it such lines stay. */
+  dropBadLines?: true
 }
 
 /** What a change does to the file of its hash. */
@@ -53,7 +57,7 @@ export function planBlock(
   const file = blockFile(mappings, hash)
   const add = change.add.map((place) => `${formatPlace(place)}\n`)
   // Most are new, and an error for each of them would cost more than the rest.
-  const bytes = !isNew && existsSync(file) ? readFileSync(file) : undefined
+  const bytes = !isNew && existsSync(file) ? readWhole(file) : undefined
   if (bytes === undefined) {
     const has = add.length > 0
     const action = has ? 'create' : 'none'
@@ -64,6 +68,7 @@ export function planBlock(
 
 function planExisting(file: string, bytes: Buffer, change: BlockChange): BlockPlan {
   const wanted = new Map(change.add.map((place) => [placeName(place), formatPlace(place)]))
+  const added = new Set(wanted.keys())
   const unwanted = new Set(change.remove.map(placeName))
   const kept: Buffer[] = []
   // Torn by a crash where the last line has no line feed; an empty file is of no use.
@@ -72,24 +77,33 @@ function planExisting(file: string, bytes: Buffer, change: BlockChange): BlockPl
   let placesAfter = wanted.size > 0
   for (const bytesOfLine of completeLines(bytes)) {
     const line = bytesOfLine.toString('utf8', 0, bytesOfLine.length - 1)
-    const place = parsePlace(line)
+    const place = isUtf8(bytesOfLine) ? parsePlace(line) : undefined
     placesBefore ||= place !== undefined
     const name = place && placeName(place)
     if (name !== undefined && wanted.get(name) === line) {
       wanted.delete(name)
-    } else if (name !== undefined && (wanted.has(name) || unwanted.has(name))) {
+    } else if (name === undefined ? change.dropBadLines : added.has(name) || unwanted.has(name)) {
       rewrite = true
       continue
     }
     placesAfter ||= place !== undefined
     kept.push(bytesOfLine)
   }
-  const added = Buffer.from([...wanted.values()].map((line) => `${line}\n`).join(''))
+  const missing = Buffer.from([...wanted.values()].map((line) => `${line}\n`).join(''))
   const plan = { file, placesBefore, placesAfter }
-  if (!rewrite && added.length === 0) return { ...plan, action: 'none', content: '' }
-  if (!rewrite) return { ...plan, action: 'append', content: added }
-  const content = Buffer.concat([...kept, added])
+  if (!rewrite && missing.length === 0) return { ...plan, action: 'none', content: '' }
+  if (!rewrite) return { ...plan, action: 'append', content: missing }
+  const content = Buffer.concat([...kept, missing])
   return { ...plan, action: content.length === 0 ? 'unlink' : 'rewrite', content }
+}
+
+/** The system's own error for what is no file does not name it. */
+function readWhole(file: string): Buffer {
+  try {
+    return readFileSync(file)
+  } catch (error) {
+    throw new Error(`${file}: ${messageOf(error)}`, { cause: error })
+  }
 }
 
 /** Yields the lines of a file with their line feeds, as they are: bad ones must survive a rewrite. */
@@ -135,7 +149,9 @@ export function besideFile(file: string): string {
 
 /** Removes what a crash left beside the files of these hashes. */
 export function removeLeftovers(mappings: string, hashes: Iterable<string>): void {
-  for (const hash of hashes) rmSync(besideFile(blockFile(mappings, hash)), { force: true })
+  for (const hash of hashes) {
+    rmSync(besideFile(blockFile(mappings, hash)), { recursive: true, force: true })
+  }
 }
 
 function create(file: string, content: string | Buffer): void {

@@ -5,6 +5,7 @@ import type { Place } from '../mapping/mapping.ts'
 import type { WritableMapping } from '../mapping/open-mapping.ts'
 import { MAX_BLOCK } from '../mapping/place-line.ts'
 import { segmentHash, withoutSegments } from '../mapping/record.ts'
+import type { BlockChange } from '../mapping/tree-update.ts'
 import type { BlockReport, Verdict } from './verify.ts'
 
 /** A place that does not hold its block. */
@@ -48,7 +49,11 @@ export async function dropPlaces(
     }
   }
   await recorder.record(batch)
-  await recorder.removeStrays(strays)
+  const strayByHash = Map.groupBy(strays, ({ hash }) => hash)
+  const removals = Array.from(strayByHash, ([hash, places]): [string, BlockChange] => {
+    return [hash, { add: [], remove: places.map(({ place }) => place) }]
+  })
+  await recorder.mend(new Map(removals))
 }
 
 /** Splits bad places into those that the catalog has (as a change to it) and the others. */

@@ -226,7 +226,7 @@ describe('places that the catalog does not know', () => {
     for (const hash of hashes) {
       await writeFile(blockFile(mapping.dir, hash), `${formatPlace(stray)}\n`, { flag: 'a' })
     }
-    await mapping.recorder.removeStrays(hashes.map((hash) => ({ hash, place: stray })))
+    await mapping.recorder.mend(new Map(hashes.map((hash) => [hash, { add: [], remove: [stray] }])))
     await assertIs(mapping, new Map([['a', smallRecord(1)]]), new LostModel())
   })
 })
