@@ -87,7 +87,8 @@ class Repair {
     if (first !== undefined && toMend === 0) {
       return { tally: found, counts: first.counts, found, adopted: 0, dropped: 0 }
     }
-    for (const { where } of leftoversIn(dir)) rmSync(join(dir, where), { recursive: true, force: true })
+    for (const { where } of leftoversIn(dir))
+      rmSync(join(dir, where), { recursive: true, force: true })
     const strays = new StrayTable(dir)
     let asked = { adopted: 0, dropped: 0 }
     try {
