@@ -6,7 +6,8 @@ import type { WritableMapping } from '../mapping/open-mapping.ts'
 import { parsePlace } from '../mapping/place-line.ts'
 import type { BlockChange } from '../mapping/tree-update.ts'
 import type { Mend } from './findings.ts'
-import type { StrayTable } from './stray-table.ts'
+import { judgePlace } from './judge.ts'
+import type { StrayPlace, StrayTable } from './stray-table.ts'
 import { linesOf } from './tree-files.ts'
 
 /** What is gathered before it is done. */
@@ -21,6 +22,8 @@ export class Mender {
   readonly #forgotten = new Set<string>()
   readonly #found = new Set<string>()
   readonly #misplaced: string[] = []
+  /** Their lines that the catalog does not have. */
+  readonly #carried: StrayPlace[] = []
   #weight = 0
 
   constructor(mapping: WritableMapping, strays: StrayTable) {
@@ -75,6 +78,9 @@ export class Mender {
     for (const change of this.#changes.values()) {
       change.add = change.add.filter(({ key }) => !this.#forgotten.has(key))
     }
+    for (const { hash, place } of this.#carried.splice(0)) {
+      this.#change(hash, { add: [place], remove: [] })
+    }
     await recorder.mend(this.#changes)
     for (const where of this.#misplaced.splice(0)) rmSync(join(dir, where))
     this.#forget.clear()
@@ -94,9 +100,11 @@ export class Mender {
   #place(hash: string, where: string): void {
     for (const { text, isTorn } of linesOf(join(this.#mapping.dir, where))) {
       const place = isTorn || text === undefined ? undefined : parsePlace(text)
-      // What the catalog knows of is missing in the right place, and written there if it is true.
-      if (place === undefined || this.#mapping.catalog.entry(place.key) !== undefined) continue
-      this.#change(hash, { add: [place], remove: [] })
+      if (place === undefined) continue
+      const { kind } = judgePlace(this.#mapping.catalog, hash, place)
+      // What the catalog has is missing in the right place, and written there.
+      if (kind !== 'stray' && kind !== 'conflict') continue
+      this.#carried.push({ hash, place })
       this.#strays.add({ hash, place })
     }
     this.#misplaced.push(where)

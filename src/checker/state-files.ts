@@ -45,18 +45,13 @@ function hasTree(dir: string): boolean {
   }
 }
 
-/** Yields what runs that were killed have left beside the catalog. */
+/** Yields what runs that were killed have left beside the catalog; the holder of the lock may remove it. */
 export function* leftoversIn(dir: string): Iterable<Found> {
   const names = existsSync(stateDir(dir)) ? readdirSync(stateDir(dir)).sort() : []
   for (const name of names) {
     const where = join('.keepgw', name)
     if (/^remote\.json\.|^strays$/.test(name)) {
-      yield {
-        kind: 'leftover',
-        where,
-        what: 'left by a run that was cut short',
-        mend: { do: 'remove', where },
-      }
+      yield { kind: 'leftover', where, what: 'left by a run that was cut short' }
     }
   }
 }

@@ -224,6 +224,19 @@ describe('a check', () => {
     assert.equal(await readFile(join(dir, file), 'utf8'), `${good}0:${length}:by-hand\n`)
   })
 
+  it('keeps the lines of a misplaced file whose objects have bad records', async () => {
+    const dir = await bench.copy()
+    const { lines } = await contentsOf(dir)
+    const hash = lines.find((line) => line.includes('d1/object 1\t'))!.slice(0, 32)
+    await mkdir(join(dir, 'fff'), { recursive: true })
+    await rename(join(dir, hash.slice(0, 3), hash), join(dir, 'fff', hash))
+    await rewrite(dir, (record, key) => (isVictim(key) ? flipped(record, 3) : record))
+    const { adopted } = await bench.repair(dir)
+    assert.equal(adopted, 1)
+    assert.equal(await bench.index(dir), 0)
+    await bench.assertGood(dir)
+  })
+
   it('stops where a repair would let go of most objects', async () => {
     const dir = await bench.copy()
     await rewrite(dir, (record) => flipped(record, 0))
