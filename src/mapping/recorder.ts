@@ -87,7 +87,7 @@ export class Recorder {
     await this.#writing(async () => {
       const changes = this.#settled(requested)
       const byHash = changesByHash(changes)
-      const plans = await this.#plan(byHash)
+      const plans = await this.#plan(byHash, { mayBeNew: true })
       await this.#checkSpace(plans.values())
       const intent = this.#intent(changes, byHash, plans)
       await this.#catalog.begin(intent, this.#lockId)
@@ -125,10 +125,14 @@ export class Recorder {
     })
   }
 
-  async #plan(changes: Map<string, BlockChange>): Promise<Map<string, BlockPlan>> {
+  /** `mayBeNew`: nothing but this writer has written to files of these hashes, if it was first in the tree. */
+  async #plan(
+    changes: Map<string, BlockChange>,
+    { mayBeNew = false } = {},
+  ): Promise<Map<string, BlockPlan>> {
     const plans = new Map<string, BlockPlan>()
     for (const [hash, change] of changes) {
-      const isNew = this.#planned?.add(hash) === false
+      const isNew = this.#planned?.add(hash) === false && mayBeNew
       plans.set(hash, planBlock(this.#mappings, hash, change, { isNew }))
       if (plans.size % FILES_PER_TURN === 0) await setImmediate()
     }

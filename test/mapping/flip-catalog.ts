@@ -43,6 +43,7 @@ for (let i = 0; i < count!; i++) {
 console.log(`${count} flips, ${refused} refused`)
 
 async function fillCatalog(dir: string): Promise<void> {
+  await Catalog.make(dir)
   const catalog = Catalog.open(dir)
   const lock = await acquireLock(catalog, 'test')
   for (let batch = 0; batch < 6; batch++) {
