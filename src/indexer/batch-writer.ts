@@ -23,18 +23,18 @@ export class BatchWriter {
   }
 
   /**
-   * Takes a change; waits only while two full batches are there already. Throws what an earlier
-   * batch failed with: nothing more is written then.
+   * Takes a change. Returns a promise where two full batches are there already, to be waited for. Throws
+   * what an earlier batch failed with: nothing more is written then.
    */
-  async add(change: Change): Promise<void> {
+  add(change: Change): Promise<void> | undefined {
     this.#throwFailure()
     this.#pending.push(change)
     this.#weight += Math.max(1, segmentCount((change.after ?? change.before)!.size))
     this.#timer ??= setTimeout(() => this.#write(), MAX_AGE_MS)
-    if (this.#weight < FULL) return
+    if (this.#weight < FULL) return undefined
     const earlier = this.#writing
     this.#write()
-    await earlier
+    return earlier
   }
 
   /** Resolves once everything is recorded. Throws what failed. */

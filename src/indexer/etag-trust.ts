@@ -26,8 +26,8 @@ export interface EtagTrustOptions {
    * object could not be read, which was reported then.
    */
   read(task: Task): Promise<{ settled: Promise<ReadObject | undefined> }>
-  /** Records an object with its ETag for a hash. */
-  trust(task: Task): Promise<void>
+  /** Records an object with its ETag for a hash. Returns what is to be waited for, if anything. */
+  trust(task: Task): Promise<void> | undefined
 }
 
 /** True where the object's ETag looks like the MD5 of all its bytes, and these are one block. */
@@ -53,16 +53,16 @@ export class EtagTrust {
     this.#options = options
   }
 
-  /** Takes the next object, to be read, trusted, or held until finish() at the latest. */
-  async add(task: Task): Promise<void> {
-    if (this.#state === 'stopped' || !isTrustable(task)) {
-      await this.#options.read(task)
-      return
-    }
+  /**
+   * Takes the next object, to be read, trusted, or held until finish() at the latest. Returns what is to
+   * be waited for before the next one, if anything: a promise for each object would cost too much.
+   */
+  add(task: Task): Promise<unknown> | undefined {
+    if (this.#state === 'stopped' || !isTrustable(task)) return this.#options.read(task)
     this.#met += 1
-    if (this.#state === 'trusting') return await this.#sample(task, PROOFS / this.#met)
+    if (this.#state === 'trusting') return this.#sample(task, PROOFS / this.#met)
     this.#held.push(task)
-    if (this.#held.length === HELD) await this.#prove()
+    return this.#held.length === HELD ? this.#prove() : undefined
   }
 
   /** Decides on the objects that are still held: there are no more. */
@@ -88,10 +88,10 @@ export class EtagTrust {
   }
 
   /** Reads the object with this probability, or that of the sample if it is higher; else trusts it. */
-  async #sample(task: Task, share: number): Promise<void> {
+  #sample(task: Task, share: number): Promise<unknown> | undefined {
     const { sample, random, read, trust } = this.#options
     const trusts = this.#state === 'trusting' && random() >= Math.max(sample, share)
-    await (trusts ? trust(task) : read(task))
+    return trusts ? trust(task) : read(task)
   }
 
   async #countProofs(tasks: Task[]): Promise<number> {

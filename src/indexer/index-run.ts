@@ -90,7 +90,7 @@ class IndexRun {
   async #takeProofs(): Promise<void> {
     const { dir, catalog } = this.#mapping
     this.#tally.counts.proven += await takeProofs(dir, catalog, {
-      record: (change) => this.#writer.add(change),
+      record: async (change) => await this.#writer.add(change),
       flush: () => this.#writer.flush(),
     })
   }
@@ -151,7 +151,8 @@ class IndexRun {
       this.#heap.page()
       for (const task of page.tasks) {
         if (!this.#budget.takeObject()) await this.#takeReturned(allDecided)
-        await (trust === undefined ? objects.read(task) : trust.add(task))
+        const begun = trust === undefined ? objects.read(task) : trust.add(task)
+        if (begun !== undefined) await begun
       }
     }
     await trust?.finish()

@@ -63,16 +63,20 @@ export class ObjectIndexer {
     }
   }
 
-  /** Records an object with its ETag for a hash. Throws what the run was stopped with. */
-  async trust(task: Task): Promise<void> {
+  /**
+   * Records an object with its ETag for a hash. Returns what is to be waited for before the next one, if
+   * anything. Throws what the run was stopped with.
+   */
+  trust(task: Task): Promise<void> | undefined {
     const { stop, tally } = this.#options
     stop.signal.throwIfAborted()
     const { etag, size, lastModified } = task.object
     const hashes = Buffer.from(etag, 'hex')
-    await this.#record(task, { etag, size, lastModified, hashes, trusted: true })
+    const room = this.#record(task, { etag, size, lastModified, hashes, trusted: true })
     tally.counts.trusted += 1
     tally.indexed(task)
     tally.done()
+    return room
   }
 
   /** Resolves once nothing is under way. */
@@ -115,7 +119,7 @@ export class ObjectIndexer {
     else tally.indexed(task)
   }
 
-  #record({ object: { key }, before }: Task, after: CatalogRecord): Promise<void> {
+  #record({ object: { key }, before }: Task, after: CatalogRecord): Promise<void> | undefined {
     return this.#options.writer.add({ key, before: before ?? null, after })
   }
 

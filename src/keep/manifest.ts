@@ -3,7 +3,7 @@
  * `STREAM LOCATOR… POSITION:SIZE:NAME…`. They are written as the SDKs normalise them. Pure.
  */
 import { createHash } from 'node:crypto'
-import { HashFilter } from './hash-filter.ts'
+import { HashFilter } from '../hash-filter.ts'
 import { EMPTY_HASH } from './locator.ts'
 
 /** A block of a file. */

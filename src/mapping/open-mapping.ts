@@ -14,6 +14,7 @@ import {
 } from './description.ts'
 import { acquireLock, type MappingLock } from './lock.ts'
 import { Recorder } from './recorder.ts'
+import { isShard } from './tree.ts'
 
 /** A mapping whose lock this process holds. */
 export interface WritableMapping {
@@ -89,7 +90,7 @@ async function findStillTrue(
 
 /** True where no run has recorded anything: the first one may have named the wrong endpoint. */
 async function holdsNothing(dir: string): Promise<boolean> {
-  if ((await readdir(dir)).some((name) => /^[0-9a-f]{3}$/.test(name))) return false
+  if ((await readdir(dir)).some(isShard)) return false
   if (!existsSync(join(stateDir(dir), 'catalog', 'data.mdb'))) return true
   const catalog = Catalog.open(dir, { readOnly: true })
   try {

@@ -5,9 +5,11 @@
  * the catalog and drops the intent. Whoever finds an intent does (2) to (4) again.
  * At any moment the tree is the union of the catalog's places, but for the files an intent names.
  */
+import { readdirSync } from 'node:fs'
 import { statfs } from 'node:fs/promises'
 import { setImmediate } from 'node:timers/promises'
 import { KeepgwError, messageOf } from '../errors.ts'
+import { HashFilter } from '../hash-filter.ts'
 import {
   type Catalog,
   type CatalogStats,
@@ -26,6 +28,7 @@ import {
   segmentRange,
 } from './record.ts'
 import { syncTree } from './sync.ts'
+import { isShard } from './tree.ts'
 import {
   applyPlan,
   type BlockChange,
@@ -42,17 +45,22 @@ const SPARE_BYTES = 16 * 1024 * 1024
 const SPARE_INODES = 256
 /** What a small file takes on common file systems. */
 const FILE_BYTES = 4096
+/** Hashes of a new tree that are known to be new: 8 MiB. Further ones are looked for more and more often. */
+const FILTERED = 4 * 2 ** 20
 
 /** One writer; calls must not overlap. */
 export class Recorder {
   readonly #mappings: string
   readonly #catalog: Catalog
   readonly #lockId: string
+  /** All hashes that this writer has planned files for, where the tree had none before. */
+  readonly #planned: HashFilter | undefined
 
   constructor(mappings: string, catalog: Catalog, lockId: string) {
     this.#mappings = mappings
     this.#catalog = catalog
     this.#lockId = lockId
+    if (!hasShards(mappings)) this.#planned = new HashFilter(FILTERED)
   }
 
   /** Finishes the batch that a crashed run had begun. Returns how many objects it was about. */
@@ -117,7 +125,8 @@ export class Recorder {
   async #plan(changes: Map<string, BlockChange>): Promise<Map<string, BlockPlan>> {
     const plans = new Map<string, BlockPlan>()
     for (const [hash, change] of changes) {
-      plans.set(hash, planBlock(this.#mappings, hash, change))
+      const isNew = this.#planned?.add(hash) === false
+      plans.set(hash, planBlock(this.#mappings, hash, change, { isNew }))
       if (plans.size % FILES_PER_TURN === 0) await setImmediate()
     }
     return plans
@@ -206,6 +215,10 @@ export class Recorder {
       })
     }
   }
+}
+
+function hasShards(mappings: string): boolean {
+  return readdirSync(mappings).some(isShard)
 }
 
 /** Returns what the changes mean for each hash; segments that stay as they are left out. */

@@ -6,11 +6,11 @@
  */
 import {
   appendFileSync,
+  existsSync,
   mkdirSync,
   readFileSync,
   renameSync,
   rmSync,
-  statSync,
   unlinkSync,
   writeFileSync,
 } from 'node:fs'
@@ -20,6 +20,8 @@ import { formatPlace, parsePlace } from './place-line.ts'
 import { blockFile } from './tree.ts'
 
 const LF = 0x0a
+/** With the encoding said, Node opens, writes and closes in one call. */
+const EXCLUSIVE = { flag: 'wx', encoding: 'utf8' } as const
 
 /** The places of one hash to add and to remove. A place is named by its key and offset. */
 export interface BlockChange {
@@ -38,13 +40,20 @@ export interface BlockPlan {
   placesAfter: boolean
 }
 
-/** Returns what has to be done to the tree; reads the hash's file. Throws the system's errors. */
-export function planBlock(mappings: string, hash: string, change: BlockChange): BlockPlan {
+/**
+ * Returns what has to be done to the tree; reads the hash's file, unless it is known that there is none
+ * (`isNew`). Throws the system's errors.
+ */
+export function planBlock(
+  mappings: string,
+  hash: string,
+  change: BlockChange,
+  { isNew = false } = {},
+): BlockPlan {
   const file = blockFile(mappings, hash)
   const add = change.add.map((place) => `${formatPlace(place)}\n`)
   // Most are new, and an error for each of them would cost more than the rest.
-  const isThere = statSync(file, { throwIfNoEntry: false }) !== undefined
-  const bytes = isThere ? readFileSync(file) : undefined
+  const bytes = !isNew && existsSync(file) ? readFileSync(file) : undefined
   if (bytes === undefined) {
     const has = add.length > 0
     const action = has ? 'create' : 'none'
@@ -131,10 +140,10 @@ export function removeLeftovers(mappings: string, hashes: Iterable<string>): voi
 
 function create(file: string, content: string | Buffer): void {
   try {
-    writeFileSync(file, content, { flag: 'wx' })
+    writeFileSync(file, content, EXCLUSIVE)
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
     mkdirSync(dirname(file), { recursive: true })
-    writeFileSync(file, content, { flag: 'wx' })
+    writeFileSync(file, content, EXCLUSIVE)
   }
 }

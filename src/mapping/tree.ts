@@ -2,15 +2,15 @@
  * The mapping tree: MAPPINGS/acb/acbd18db…, a text file for each hash with one line a place
  * (place-line.ts). Readers never lock. Writing is in tree-update.ts.
  */
-import { closeSync, open as openFile, read as readFile } from 'node:fs'
+import { closeSync, read as readFile } from 'node:fs'
 import { readdir } from 'node:fs/promises'
-import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { messageOf } from '../errors.ts'
 import { readDescription } from './description.ts'
 import { type MappedBlock, type MappingReader, MappingUnreachable, type Place } from './mapping.ts'
 import { isMissing } from './missing.ts'
 import { parsePlace } from './place-line.ts'
+import { type OpenFile, QuickOpen } from './quick-open.ts'
 import { listShards } from './shard-lister.ts'
 
 const SHARD = /^[0-9a-f]{3}$/
@@ -18,21 +18,27 @@ const SHARD = /^[0-9a-f]{3}$/
 const FIRST_READ = 2048
 const READ_SIZE = 65_536
 
-// A FileHandle costs more, and each block that is served pays for it.
-const open = promisify(openFile)
 const read = promisify(readFile)
+
+/** True for the name of a directory of hashes' files. */
+export function isShard(name: string): boolean {
+  return SHARD.test(name)
+}
 
 /** Returns the file of a hash in a mapping tree. */
 export function blockFile(mappings: string, hash: string): string {
-  return join(mappings, hash.slice(0, 3), hash)
+  // Not join(): it costs as much as the rest of what is done to a new hash outside of the kernel's time.
+  return `${mappings}/${hash.slice(0, 3)}/${hash}`
 }
 
 /** The read half of a mapping tree at `dir`; opens nothing until asked. */
 export class MappingTree implements MappingReader {
   readonly dir: string
+  readonly #files: QuickOpen
 
   constructor(dir: string) {
     this.dir = dir
+    this.#files = new QuickOpen(dir)
   }
 
   toString(): string {
@@ -53,7 +59,7 @@ export class MappingTree implements MappingReader {
       throw this.#unreachable(error)
     } finally {
       // Nothing was written: there is nothing that it could wait for.
-      closeSync(file)
+      closeSync(file.fd)
     }
   }
 
@@ -61,7 +67,7 @@ export class MappingTree implements MappingReader {
     await readDescription(this.dir)
     const start = prefix.slice(0, 3)
     try {
-      const names = (await readdir(this.dir)).filter((name) => SHARD.test(name))
+      const names = (await readdir(this.dir)).filter(isShard)
       const shards = names.filter((name) => name.startsWith(start)).sort()
       yield* listShards(this.dir, shards, prefix)
     } catch (error) {
@@ -72,9 +78,9 @@ export class MappingTree implements MappingReader {
   }
 
   /** Undefined where the hash has no file, which is only believed of a tree that is there. */
-  async #open(hash: string): Promise<number | undefined> {
+  async #open(hash: string): Promise<OpenFile | undefined> {
     try {
-      return await open(blockFile(this.dir, hash), 'r')
+      return await this.#files.open(blockFile(this.dir, hash), FIRST_READ)
     } catch (error) {
       if (!isMissing(error)) throw this.#unreachable(error)
       await readDescription(this.dir)
@@ -92,19 +98,23 @@ export class MappingTree implements MappingReader {
 }
 
 /** Yields a file's complete lines, some at a time. A last one without its line feed is torn: left out. */
-async function* readLines(file: number): AsyncIterable<string[]> {
+async function* readLines({ fd, head }: OpenFile): AsyncIterable<string[]> {
   let rest: Buffer = Buffer.alloc(0)
-  for (let size = FIRST_READ; ; size = READ_SIZE) {
-    const { bytesRead, buffer } = await read(file, Buffer.allocUnsafe(size), 0, size, null)
-    if (bytesRead === 0) return
-    const fresh = buffer.subarray(0, bytesRead)
+  let size = FIRST_READ
+  for (let fresh = head; fresh.length > 0; fresh = await readOn(fd)) {
     const bytes = rest.length === 0 ? fresh : Buffer.concat([rest, fresh])
     const end = bytes.lastIndexOf(0x0a) + 1
     yield completeLines(bytes.subarray(0, end))
     rest = bytes.subarray(end)
     // The next read ends within a line again: only a short file is known to be over.
-    if (bytesRead < size && rest.length === 0) return
+    if (fresh.length < size && rest.length === 0) return
+    size = READ_SIZE
   }
+}
+
+async function readOn(fd: number): Promise<Buffer> {
+  const { bytesRead, buffer } = await read(fd, Buffer.allocUnsafe(READ_SIZE), 0, READ_SIZE, null)
+  return buffer.subarray(0, bytesRead)
 }
 
 /** Returns the lines of bytes that end with a line feed (or are empty). */

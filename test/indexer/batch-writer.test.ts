@@ -66,6 +66,7 @@ describe('a batch', () => {
     await writer.add(change('a', 4096))
     await writer.add(change('b', 1))
     const full = writer.add(change('c', 4096))
+    assert.ok(full)
     assert.equal(await hasSettled(full), false)
     assert.deepEqual(recorder.batches, [['a']])
     await recorder.end(0)
@@ -106,7 +107,7 @@ describe('a batch', () => {
     await writer.add(change('c', 1))
     await recorder.end(0, failure)
     await behind
-    await assert.rejects(writer.add(change('d', 1)), failure)
+    assert.throws(() => writer.add(change('d', 1)), failure)
     await assert.rejects(writer.flush(), failure)
     await assert.rejects(writer.flush(), failure)
     assert.deepEqual(recorder.batches, [['a']])

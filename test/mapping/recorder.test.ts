@@ -289,7 +289,12 @@ describe('batches of changes', () => {
       fc.asyncProperty(batches, async (all) => {
         await using mapping = await makeMapping()
         const { dir, catalog, lock } = mapping
-        const renew = () => new Recorder(dir, catalog, lock.id)
+        let { recorder } = mapping
+        /** What was killed is followed by another process. */
+        const renew = () => {
+          recorder = new Recorder(dir, catalog, lock.id)
+          return recorder
+        }
         let model: Model = new Map()
         const lost = new LostModel()
         for (const { steps, crashes, recovers } of all) {
@@ -297,7 +302,7 @@ describe('batches of changes', () => {
           const changes = changesOf(steps, next)
           const [first, ...more] = crashes
           let begun = true
-          if (first === undefined) await mapping.recorder.record(changes)
+          if (first === undefined) await recorder.record(changes)
           else begun = await dies(mapping, first, () => renew().record(changes))
           for (const crash of more) await dies(mapping, crash, () => renew().recover())
           if (begun) {
@@ -305,7 +310,7 @@ describe('batches of changes', () => {
             model = next
           }
           if (!recovers) continue
-          await renew().recover()
+          await recorder.recover()
           await assertIs(mapping, model, lost)
         }
         await renew().recover()
