@@ -199,34 +199,46 @@ describe('keepgw check', () => {
   })
 
   describe('--repair that is killed', () => {
-    const ways: [name: string, kill: (at: number) => Kill][] = [
-      ['before a sync', () => killAtSync(1, 'before')],
-      ['after a sync', () => killAtSync(1, 'after')],
-      ['within the lines', (at) => killAtNewShard(1 + Math.floor(at * 200))],
-      ['at a write to the catalog', (at) => killAtCatalogWrite(1 + Math.floor(at * 6))],
-      ['at any time', (at) => killAfter(150 + at * 400)],
-    ]
-    for (const [lost, lose] of [
-      ['tree', loseTree],
-      ['catalog', async (dir: string) => writeFile(join(dir, '.keepgw/catalog/data.mdb'), 'x')],
-    ] as const) {
-      for (const [way, kill] of ways) {
+    type Way = [name: string, kill: (at: number) => Kill]
+    const anyTime = (i: number): Way => [`at any time (${i})`, (at) => killAfter(200 + at * 500)]
+    const ways: Record<'tree' | 'catalog', Way[]> = {
+      tree: [
+        ['before a sync', () => killAtSync(1, 'before')],
+        ['after a sync', () => killAtSync(1, 'after')],
+        ['within the lines', (at) => killAtNewShard(1 + Math.floor(at * 200))],
+        ['at a write to the catalog', (at) => killAtCatalogWrite(1 + Math.floor(at * 4))],
+        anyTime(1),
+      ],
+      // No file of the tree changes, so that nothing is synced; and the catalog is moved aside.
+      catalog: [['while it is moved', () => killAtCatalogWrite(1)], ...[1, 2, 3, 4].map(anyTime)],
+    }
+    const lose = {
+      tree: loseTree,
+      catalog: (mapping: string) => writeFile(join(mapping, '.keepgw/catalog/data.mdb'), 'x'),
+    }
+    let kills = 0
+    for (const lost of ['tree', 'catalog'] as const) {
+      for (const [way, kill] of ways[lost]) {
         it(`${way}, with the ${lost} lost, is made good by the next one`, async () => {
           const mapping = copy()
-          await lose(mapping)
+          await lose[lost](mapping)
           const args = ['check', mapping, '--repair']
           const victim = { args, env, mapping, scratch: scratch.dir }
           const killed = await kill(random())(victim)
+          if (killed) kills += 1
           console.log(`check: ${lost} lost, killed ${way}: ${killed}`)
           const again = await keepgw(args, env)
           assert.equal(again.code, 0, again.stderr)
-          await keepgwOk(['index', objects, '--mappings', mapping], env)
+          const index = ['index', objects, '--mappings', mapping, '--json']
+          assert.equal(summaryOf(await keepgwOk(index, env)).added, 0)
           await assertGood(mapping)
           const left = await readdir(join(mapping, '.keepgw'))
           assert.deepEqual(left.sort(), ['catalog', 'remote.json'])
         })
       }
     }
+
+    it('was tried often enough', () => assert.ok(kills >= 5, `${kills} kills`))
   })
 
   describe('on a disk of its own', () => {
