@@ -1,7 +1,8 @@
 /** `keepgw check`: is a mapping whole? */
 import { join } from 'node:path'
 import { messageOf } from '../errors.ts'
-import { Catalog, type CatalogStats } from '../mapping/catalog.ts'
+import { Catalog } from '../mapping/catalog.ts'
+import type { CatalogStats } from '../mapping/catalog-contents.ts'
 import { type Finding, type Found, Tally } from './findings.ts'
 import { Look } from './look.ts'
 import { findDescribed, leftoversIn } from './state-files.ts'

@@ -1,5 +1,5 @@
 /** What a check can find, what it means, and what would make it good. */
-import type { Unreadable } from '../mapping/catalog.ts'
+import type { Unreadable } from '../mapping/catalog-contents.ts'
 import type { Place } from '../mapping/mapping.ts'
 import type { BlockChange } from '../mapping/tree-update.ts'
 

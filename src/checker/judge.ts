@@ -1,5 +1,6 @@
 /** What the catalog says to a line of the tree. */
-import type { Catalog, CatalogEntry } from '../mapping/catalog.ts'
+import type { Catalog } from '../mapping/catalog.ts'
+import type { CatalogEntry } from '../mapping/catalog-entries.ts'
 import type { Place } from '../mapping/mapping.ts'
 import { formatPlace, MAX_BLOCK } from '../mapping/place-line.ts'
 import { type CatalogRecord, segmentCount, segmentHash, segmentPlace } from '../mapping/record.ts'

@@ -1,7 +1,8 @@
 /** Goes through a mapping, and yields what is not as it should be. Writes nothing, reads no object. */
 import { setImmediate } from 'node:timers/promises'
 import { messageOf } from '../errors.ts'
-import type { Catalog, CatalogStats } from '../mapping/catalog.ts'
+import type { Catalog } from '../mapping/catalog.ts'
+import type { CatalogStats } from '../mapping/catalog-contents.ts'
 import type { Place } from '../mapping/mapping.ts'
 import { parsePlace } from '../mapping/place-line.ts'
 import { segmentCount, segmentHash, segmentPlace, segmentRange } from '../mapping/record.ts'

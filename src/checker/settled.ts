@@ -1,6 +1,7 @@
 /** Looks at a mapping that others may be writing to. */
 import { setTimeout as delay } from 'node:timers/promises'
-import type { Catalog, Intent } from '../mapping/catalog.ts'
+import type { Catalog } from '../mapping/catalog.ts'
+import type { Intent } from '../mapping/catalog-contents.ts'
 import { isProvenDead } from '../process-id.ts'
 
 const PAUSE_MS = 100

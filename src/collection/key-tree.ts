@@ -4,7 +4,7 @@
  * `a-b`. So each directory is a scan of its own, which steps over what lies deeper; nothing is held
  * but where the scans are.
  */
-import type { CatalogEntry, CatalogSnapshot } from '../mapping/catalog.ts'
+import type { CatalogEntry, CatalogSnapshot } from '../mapping/catalog-entries.ts'
 
 /** What lies directly in a directory: an object, or a directory where `entry` is missing. */
 export interface Child {

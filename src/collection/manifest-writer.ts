@@ -7,7 +7,7 @@ import {
   type ManifestFile,
   partProblem,
 } from '../keep/manifest.ts'
-import type { CatalogEntry } from '../mapping/catalog.ts'
+import type { CatalogEntry } from '../mapping/catalog-entries.ts'
 import {
   type CatalogRecord,
   isDamaged,

@@ -1,6 +1,7 @@
 /** What a collection is made of: the objects of a mapping as they were at one moment. */
 import { KeepgwError, UsageError } from '../errors.ts'
-import { Catalog, type CatalogSnapshot } from '../mapping/catalog.ts'
+import { Catalog } from '../mapping/catalog.ts'
+import type { CatalogSnapshot } from '../mapping/catalog-entries.ts'
 import { chunks } from './chunks.ts'
 import { KeyTree } from './key-tree.ts'
 

@@ -1,5 +1,5 @@
 /** Gathers changes into batches for the recorder: one is written while the next one fills. */
-import type { Change } from '../mapping/catalog.ts'
+import type { Change } from '../mapping/catalog-contents.ts'
 import { segmentCount } from '../mapping/record.ts'
 import type { Recorder } from '../mapping/recorder.ts'
 

@@ -1,5 +1,5 @@
 /** One run of `keepgw index`: walk the remote, read what is new or changed, record it. */
-import type { RunReport } from '../mapping/catalog.ts'
+import type { RunReport } from '../mapping/catalog-contents.ts'
 import { openForWriting, settleDescription, type WritableMapping } from '../mapping/open-mapping.ts'
 import { takeProofs } from '../mapping/proofs.ts'
 import { BatchWriter } from './batch-writer.ts'

@@ -4,7 +4,8 @@
  * lists out of order, the stray keys are looked up one by one, and the result is the same. Where it
  * does not, several ranges of the keys are walked at once, each beside its part of the catalog.
  */
-import { type Catalog, type CatalogEntry, fitsCatalog, MAX_KEY } from '../mapping/catalog.ts'
+import type { Catalog } from '../mapping/catalog.ts'
+import { type CatalogEntry, fitsCatalog, MAX_KEY } from '../mapping/catalog-entries.ts'
 import type { CatalogRecord } from '../mapping/record.ts'
 import { compareKeys } from '../remote/key.ts'
 import type {

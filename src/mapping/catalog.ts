@@ -13,157 +13,51 @@ import { join } from 'node:path'
 import { setImmediate } from 'node:timers/promises'
 import { type Database, open, type RootDatabase, type Transaction } from 'lmdb'
 import { ExitCode, KeepgwError, messageOf } from '../errors.ts'
-import type { ProcessId } from '../process-id.ts'
 import { keyFromBytes, keyToBytes } from '../remote/key.ts'
+import {
+  added,
+  type CatalogMend,
+  type CatalogStats,
+  decodeIntent,
+  encodeIntent,
+  type Intent,
+  type LockRecord,
+  type LostBlock,
+  NO_STATS,
+  type RunReport,
+  type StoredIntent,
+  type Unreadable,
+} from './catalog-contents.ts'
 import {
   CatalogDamaged,
   refuseBadFile,
   refuseFullDisk,
   refuseNetworkFileSystem,
 } from './catalog-disk.ts'
+import {
+  afterPrefix,
+  type Bytes,
+  CatalogEntry,
+  CatalogSnapshot,
+  fitsCatalog,
+  MAX_KEY,
+  paged,
+} from './catalog-entries.ts'
 import { checkPages } from './catalog-pages.ts'
 import { stateDir } from './description.ts'
-import { type CatalogRecord, decodeRecord, encodeRecord, isRecordOf, isSealed } from './record.ts'
+import { type CatalogRecord, encodeRecord } from './record.ts'
 import { syncPath } from './sync.ts'
-
-/** Longest key in bytes: LMDB's limit. S3 ends at 1,024. */
-export const MAX_KEY = 1978
-
-/** Counts over the whole catalog. */
-export interface CatalogStats {
-  objects: number
-  /** Segments of all objects: places in the tree. */
-  segments: number
-  /** Bytes of all segments. */
-  bytes: number
-  /** Different blocks: files in the tree. */
-  blocks: number
-  /** Bytes of the different blocks. */
-  blockBytes: number
-  /** Segments whose hash was taken from the ETag, and that no read has proven since. */
-  trusted: number
-}
-
-/** A limit that the user has set to a run. */
-export type RunLimit = 'max-objects' | 'max-duration'
-
-/** How the last index run ended. */
-export interface RunReport {
-  /** ISO 8601, UTC. */
-  started: string
-  ended: string
-  outcome: 'complete' | 'incomplete' | 'interrupted' | 'failed'
-  /** Objects that could not be read. */
-  unreadable: number
-  /** Objects that were passed by, as they are archived. Older reports lack it. */
-  archived?: number
-  /** The limit that ended it early. */
-  incomplete?: RunLimit
-}
-
-/** A block that lost its last place. */
-export interface LostBlock {
-  /** Bytes. */
-  length: number
-  /** The keys of the places that it lost last. */
-  keys: string[]
-  /** ISO 8601, UTC. */
-  since: string
-}
-
-/** Who writes to the mapping; lock.ts says what it means. */
-export interface LockRecord extends ProcessId {
-  /** Unique to this holding of the lock. */
-  id: string
-  /** The command that holds it. */
-  command: string
-  host: string
-  /** ISO 8601, UTC. */
-  since: string
-  heartbeat: string
-}
-
-/** What a batch is about to do to one object; `null` stands for no record. */
-export interface Change {
-  key: string
-  before: CatalogRecord | null
-  after: CatalogRecord | null
-}
-
-/** A batch that was begun: what recovery needs to finish it. */
-export interface Intent {
-  changes: Change[]
-  /** What to add to the counts. */
-  delta: CatalogStats
-  lost: [hash: string, block: LostBlock][]
-  /** Hashes that have a place (again). */
-  found: string[]
-}
-
-/** What a repair does to the catalog. */
-export interface CatalogMend {
-  /** Objects whose records are bad: the next index reads them anew. */
-  forget?: Iterable<string>
-  /** Hashes that are not lost. */
-  found?: Iterable<string>
-  unreadable?: Iterable<Unreadable>
-  /** The counts as they are. */
-  stats?: CatalogStats
-}
-
-/** An entry of a table beside the objects. */
-export interface Unreadable {
-  table: 'meta' | 'lost'
-  key: string
-}
 
 const META_KEYS = ['stats', 'lastRun', 'intent', 'lock'] as const
 type MetaKey = (typeof META_KEYS)[number]
 const HASH = /^[0-9a-f]{32}$/
 
-const NO_STATS: CatalogStats = {
-  objects: 0,
-  segments: 0,
-  bytes: 0,
-  blocks: 0,
-  blockBytes: 0,
-  trusted: 0,
-}
-/** A page of the walk: long enough to be cheap, short enough to pin no old pages while it is used. */
-const WALK_PAGE = 1000
 /** Looks at the pages of a catalog that is written to meanwhile, at most. */
 const PAGE_ATTEMPTS = 20
 /** Notes of unseen keys that are written together. */
 const NOTES_AT_ONCE = 4096
 
-type Bytes = Database<Buffer, Buffer>
 type Json = Database<unknown, string>
-
-/** What the catalog holds of an object, decoded when it is asked for. */
-export class CatalogEntry {
-  readonly key: string
-  readonly #bytes: Buffer
-
-  constructor(key: string, bytes: Buffer) {
-    this.key = key
-    this.#bytes = bytes
-  }
-
-  /** Throws KeepgwError where the catalog is damaged. */
-  get record(): CatalogRecord {
-    return decodeRecord(this.#bytes)
-  }
-
-  /** True where the record has a checksum: what it says is what was written. */
-  get isSealed(): boolean {
-    return isSealed(this.#bytes)
-  }
-
-  /** Returns whether the object is what it was, with no segment of it dropped since. */
-  isStill(etag: string, size: number): boolean {
-    return isRecordOf(this.#bytes, etag, size)
-  }
-}
 
 export class Catalog {
   readonly #dir: string
@@ -494,51 +388,6 @@ export class Catalog {
   }
 }
 
-/** A catalog as it was at one moment. */
-export class CatalogSnapshot {
-  readonly #objects: Bytes
-  readonly #transaction: Transaction
-  /** Segments whose hash is only trusted. */
-  readonly trusted: number
-  readonly lastRun: RunReport | undefined
-
-  constructor(
-    objects: Bytes,
-    transaction: Transaction,
-    { trusted, lastRun }: { trusted: number; lastRun: RunReport | undefined },
-  ) {
-    this.#objects = objects
-    this.#transaction = transaction
-    this.trusted = trusted
-    this.lastRun = lastRun
-  }
-
-  /**
-   * Yields the objects whose keys start with `prefix`, in order of the keys' bytes; from `from` on
-   * where it is given. They are read as they are asked for: to stop early costs nothing.
-   */
-  *entries(prefix: string, from = prefix): Iterable<CatalogEntry> {
-    const start = keyToBytes(from)
-    if (start.length > MAX_KEY) return
-    const end = afterPrefix(keyToBytes(prefix))
-    const range = { start, transaction: this.#transaction, ...(end === undefined ? {} : { end }) }
-    for (const { key, value } of this.#objects.getRange(range)) {
-      yield new CatalogEntry(keyFromBytes(key), value)
-    }
-  }
-
-  /** Returns what there is of an object, if anything. */
-  entry(key: string): CatalogEntry | undefined {
-    if (!fitsCatalog(key)) return undefined
-    const bytes = this.#objects.get(keyToBytes(key), { transaction: this.#transaction })
-    return bytes === undefined ? undefined : new CatalogEntry(key, bytes)
-  }
-
-  close(): void {
-    this.#transaction.done()
-  }
-}
-
 function catalogDir(mappings: string): string {
   return join(stateDir(mappings), 'catalog')
 }
@@ -583,79 +432,4 @@ function refuseBadPages(dir: string, root: RootDatabase): void {
 
 function lastTransactionOf(root: RootDatabase): number {
   return (root.getStats() as { lastTxnId: number }).lastTxnId
-}
-
-/** Returns whether the catalog can hold a key. */
-export function fitsCatalog(key: string): boolean {
-  // A UTF-16 unit is at most three bytes.
-  return key.length * 3 <= MAX_KEY || keyToBytes(key).length <= MAX_KEY
-}
-
-/** Yields a table's entries from `start` on, a page at a time: no snapshot is held in between. */
-function* paged(
-  table: Bytes,
-  start: Buffer,
-  end: Buffer | undefined,
-): Iterable<{ key: Buffer; value: Buffer }> {
-  if (start.length > MAX_KEY) return
-  let from = start
-  let exclusiveStart = false
-  for (;;) {
-    const range = { start: from, exclusiveStart, limit: WALK_PAGE }
-    const page = [...table.getRange(end === undefined ? range : { ...range, end })]
-    yield* page
-    if (page.length < WALK_PAGE) return
-    from = page[page.length - 1]!.key
-    exclusiveStart = true
-  }
-}
-
-/** Returns the first bytes after all that start with the prefix; undefined where there are none. */
-function afterPrefix(prefix: Buffer): Buffer | undefined {
-  const end = Buffer.from(prefix)
-  for (let at = end.length - 1; at >= 0; at--) {
-    if (end[at] === 0xff) continue
-    end[at]! += 1
-    return end.subarray(0, at + 1)
-  }
-  return undefined
-}
-
-function added(a: CatalogStats, b: CatalogStats): CatalogStats {
-  return {
-    objects: a.objects + b.objects,
-    segments: a.segments + b.segments,
-    bytes: a.bytes + b.bytes,
-    blocks: a.blocks + b.blocks,
-    blockBytes: a.blockBytes + b.blockBytes,
-    trusted: a.trusted + b.trusted,
-  }
-}
-
-type StoredRecord = string | null
-interface StoredIntent extends Omit<Intent, 'changes'> {
-  changes: [key: string, before: StoredRecord, after: StoredRecord][]
-}
-
-function encodeIntent(intent: Intent): StoredIntent {
-  const encode = (record: CatalogRecord | null): StoredRecord =>
-    record === null ? null : encodeRecord(record).toString('base64')
-  return {
-    ...intent,
-    changes: intent.changes.map(({ key, before, after }) => [key, encode(before), encode(after)]),
-  }
-}
-
-function decodeIntent(stored: StoredIntent): Intent {
-  const decode = (record: StoredRecord): CatalogRecord | null =>
-    record === null ? null : decodeRecord(Buffer.from(record, 'base64'))
-  return {
-    ...stored,
-    delta: { ...NO_STATS, ...stored.delta },
-    changes: stored.changes.map(([key, before, after]) => ({
-      key,
-      before: decode(before),
-      after: decode(after),
-    })),
-  }
 }

@@ -6,7 +6,8 @@ import { randomUUID } from 'node:crypto'
 import { hostname } from 'node:os'
 import { ExitCode, KeepgwError } from '../errors.ts'
 import { isProvenAlive, isProvenDead, ownProcess } from '../process-id.ts'
-import type { Catalog, LockRecord } from './catalog.ts'
+import type { Catalog } from './catalog.ts'
+import type { LockRecord } from './catalog-contents.ts'
 
 const HEARTBEAT_MS = 15_000
 

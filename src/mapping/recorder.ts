@@ -10,16 +10,9 @@ import { statfs } from 'node:fs/promises'
 import { setImmediate } from 'node:timers/promises'
 import { KeepgwError, messageOf } from '../errors.ts'
 import { HashFilter } from '../hash-filter.ts'
-import {
-  type Catalog,
-  type CatalogMend,
-  type CatalogStats,
-  type Change,
-  fitsCatalog,
-  type Intent,
-  type LostBlock,
-  MAX_KEY,
-} from './catalog.ts'
+import type { Catalog } from './catalog.ts'
+import type { CatalogMend, CatalogStats, Change, Intent, LostBlock } from './catalog-contents.ts'
+import { fitsCatalog, MAX_KEY } from './catalog-entries.ts'
 import {
   type CatalogRecord,
   segmentCount,

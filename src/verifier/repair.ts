@@ -1,6 +1,7 @@
 /** Drops the places that were proven bad, so that the next index reads their objects anew. */
 import { guardShrinking } from '../indexer/drop.ts'
-import type { Catalog, Change } from '../mapping/catalog.ts'
+import type { Catalog } from '../mapping/catalog.ts'
+import type { Change } from '../mapping/catalog-contents.ts'
 import type { Place } from '../mapping/mapping.ts'
 import type { WritableMapping } from '../mapping/open-mapping.ts'
 import { MAX_BLOCK } from '../mapping/place-line.ts'

@@ -2,12 +2,8 @@
 import assert from 'node:assert/strict'
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import {
-  Catalog,
-  type CatalogStats,
-  type Intent,
-  type RunReport,
-} from '../../src/mapping/catalog.ts'
+import { Catalog } from '../../src/mapping/catalog.ts'
+import type { CatalogStats, Intent, RunReport } from '../../src/mapping/catalog-contents.ts'
 import { formatPlace } from '../../src/mapping/place-line.ts'
 import {
   type CatalogRecord,

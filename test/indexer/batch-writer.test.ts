@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { setImmediate } from 'node:timers/promises'
 import { BatchWriter } from '../../src/indexer/batch-writer.ts'
-import type { Change } from '../../src/mapping/catalog.ts'
+import type { Change } from '../../src/mapping/catalog-contents.ts'
 import { MAX_BLOCK } from '../../src/mapping/place-line.ts'
 import type { Recorder } from '../../src/mapping/recorder.ts'
 

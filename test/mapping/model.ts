@@ -1,6 +1,7 @@
 /** What a mapping should be, told from its objects alone, and the comparison with what it is. */
 import assert from 'node:assert/strict'
-import type { Catalog, CatalogStats } from '../../src/mapping/catalog.ts'
+import type { Catalog } from '../../src/mapping/catalog.ts'
+import type { CatalogStats } from '../../src/mapping/catalog-contents.ts'
 import { formatPlace } from '../../src/mapping/place-line.ts'
 import {
   type CatalogRecord,
