@@ -46,7 +46,7 @@ Exit codes: 0 all done, 1 failed, 2 usage.`
     this.useJson(flags.json)
     for (const dir of mappingsOf(args.bucket, flags.mappings)) {
       const { remote } = await readDescription(dir)
-      const catalog = Catalog.open(dir, { readOnly: true })
+      const catalog = Catalog.open(dir, { readOnly: true, allPages: false })
       try {
         if (flags.lost) this.#printLost(catalog)
         else this.#printStatus(catalog, { remote: formatSpec(remote), mapping: dir })

@@ -92,7 +92,7 @@ export class Catalog {
     try {
       if (!existsSync(dir)) {
         await mkdir(beside)
-        await Catalog.#openAt(beside, false).close()
+        await Catalog.#openAt(beside).close()
         await syncPath(beside)
         // It takes no other's place: that would not be empty.
         await rename(beside, dir)
@@ -106,23 +106,28 @@ export class Catalog {
     await syncPath(stateDir(mappings))
   }
 
-  /** Opens the catalog of a mapping, for writing unless told otherwise. Throws KeepgwError. */
-  static open(mappings: string, { readOnly = false }: { readOnly?: boolean } = {}): Catalog {
+  /**
+   * Opens the catalog of a mapping, for writing unless told otherwise, and looks at all of its pages first:
+   * a second for two million objects. Who reads but a few entries may leave that out (`allPages`); a damaged
+   * file can then end the process. Throws KeepgwError.
+   */
+  static open(mappings: string, options: { readOnly?: boolean; allPages?: boolean } = {}): Catalog {
+    const { readOnly = false, allPages = true } = options
     try {
-      return Catalog.#openAt(catalogDir(mappings), readOnly)
+      return Catalog.#openAt(catalogDir(mappings), readOnly, allPages)
     } catch (error) {
       throw cannotOpen(mappings, error)
     }
   }
 
-  static #openAt(dir: string, readOnly: boolean): Catalog {
+  static #openAt(dir: string, readOnly = false, allPages = true): Catalog {
     refuseNetworkFileSystem(dir)
     if (!readOnly) refuseFullDisk(dir)
     refuseBadFile(dir, readOnly)
     // Without overlapping syncs, a transaction that has ended is on disk.
     const root = open({ path: dir, readOnly, overlappingSync: false, maxDbs: 8 })
     try {
-      refuseBadPages(dir, root)
+      if (allPages) refuseBadPages(dir, root)
       return new Catalog(dir, root)
     } catch (error) {
       void root.close()
