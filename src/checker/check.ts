@@ -2,7 +2,7 @@
 import { join } from 'node:path'
 import { messageOf } from '../errors.ts'
 import { Catalog } from '../mapping/catalog.ts'
-import type { CatalogStats } from '../mapping/catalog-contents.ts'
+import { type CatalogStats, NO_STATS } from '../mapping/catalog-contents.ts'
 import { type Finding, type Found, Tally } from './findings.ts'
 import { Look } from './look.ts'
 import { findDescribed, leftoversIn } from './state-files.ts'
@@ -38,7 +38,7 @@ export async function check(options: CheckOptions): Promise<CheckResult> {
     catalog = Catalog.open(dir, { readOnly: true })
   } catch (error) {
     add({ kind: 'catalog', where: join('.keepgw', 'catalog'), what: messageOf(error) })
-    return { tally, counts: NO_COUNTS }
+    return { tally, counts: NO_STATS }
   }
   try {
     const look = new Look({ ...options, catalog, isAlone: false })
@@ -47,13 +47,4 @@ export async function check(options: CheckOptions): Promise<CheckResult> {
   } finally {
     await catalog.close()
   }
-}
-
-const NO_COUNTS: CatalogStats = {
-  objects: 0,
-  segments: 0,
-  bytes: 0,
-  blocks: 0,
-  blockBytes: 0,
-  trusted: 0,
 }

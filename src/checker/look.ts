@@ -2,7 +2,7 @@
 import { setImmediate } from 'node:timers/promises'
 import { messageOf } from '../errors.ts'
 import type { Catalog } from '../mapping/catalog.ts'
-import type { CatalogStats } from '../mapping/catalog-contents.ts'
+import { type CatalogStats, NO_STATS } from '../mapping/catalog-contents.ts'
 import type { Place } from '../mapping/mapping.ts'
 import { parsePlace } from '../mapping/place-line.ts'
 import { segmentCount, segmentHash, segmentPlace, segmentRange } from '../mapping/record.ts'
@@ -44,14 +44,7 @@ export class Look {
   readonly #catalog: Catalog
   readonly #settled: Settled
   /** What the catalog and the tree hold; blocks are files with a place in them. */
-  readonly counts: CatalogStats = {
-    objects: 0,
-    segments: 0,
-    bytes: 0,
-    blocks: 0,
-    blockBytes: 0,
-    trusted: 0,
-  }
+  readonly counts: CatalogStats = { ...NO_STATS }
   /** Directories of the tree that were gone through, of 4096. */
   shards = 0
   /** Blocks that the catalog has, and their bytes; those only in lines by hand left out. */

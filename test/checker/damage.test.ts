@@ -4,15 +4,13 @@
  * what a new one would be.
  */
 import assert from 'node:assert/strict'
-import { randomInt } from 'node:crypto'
 import { appendFile, cp, mkdir, readFile, rm, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
 import { KeepgwError } from '../../src/errors.ts'
-import { seededRandom } from '../crashes/moments.ts'
+import { announce, seededRandom, share } from '../crashes/moments.ts'
 import { Bench, hashFiles } from './fixture.ts'
 
-const seed = Number(process.env.KEEPGW_TEST_SEED ?? randomInt(1_000_000_000))
 const OBJECTS: [string, string][] = Array.from({ length: 60 }, (_, i) => [
   `d${i % 3}/object ${i}`,
   i % 5 === 0 ? 'the same' : `content ${i}`,
@@ -44,13 +42,13 @@ const FLIP: Damage = async (file, random) => {
   bytes[Math.floor(random() * bytes.length)]! ^= 1 << Math.floor(8 * random())
   await writeFile(file, bytes)
 }
-const FLIPS = 4
+const FLIPS = share(1, 20)
 
 describe('a mapping with one file', () => {
-  const random = seededRandom(seed)
+  const random = seededRandom()
   let bench: Bench
   before(async () => {
-    console.log(`damage: KEEPGW_TEST_SEED=${seed}`)
+    announce('damage')
     bench = await Bench.make(OBJECTS)
   })
   after(() => bench[Symbol.asyncDispose]())

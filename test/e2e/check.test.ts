@@ -1,7 +1,6 @@
 /** `keepgw check` as it is run: beside an index, killed, on a full or a read-only disk, against S3. */
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
-import { randomInt } from 'node:crypto'
 import { once } from 'node:events'
 import { cpSync, rmSync, statfsSync, writeFileSync } from 'node:fs'
 import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
@@ -17,13 +16,12 @@ import {
   killAtNewShard,
   killAtSync,
 } from '../crashes/kill.ts'
-import { seededRandom } from '../crashes/moments.ts'
+import { announce, seededRandom } from '../crashes/moments.ts'
 import { assertSameLines, inspect } from '../crashes/state.ts'
 import { makeBucket, NO_S3, sharedS3, type TestBucket } from '../servers/s3.ts'
 import { environment, keepgw, keepgwOk, start, summaryOf, temporary, treeLines } from './keepgw.ts'
 
 const server = sharedS3()
-const seed = Number(process.env.KEEPGW_TEST_SEED ?? randomInt(1_000_000_000))
 const OBJECTS = 400
 
 const shardsOf = async (mapping: string): Promise<string[]> => {
@@ -35,7 +33,7 @@ async function loseTree(mapping: string): Promise<void> {
 }
 
 describe('keepgw check', () => {
-  const random = seededRandom(seed)
+  const random = seededRandom()
   let scratch: Awaited<ReturnType<typeof temporary>>
   let env: NodeJS.ProcessEnv
   let objects: string
@@ -49,7 +47,7 @@ describe('keepgw check', () => {
   }
 
   before(async () => {
-    console.log(`check: KEEPGW_TEST_SEED=${seed}`)
+    announce('check')
     scratch = await temporary()
     env = { PATH: process.env.PATH, HOME: scratch.dir, KEEPGW_MAPPINGS: join(scratch.dir, 'home') }
     objects = join(scratch.dir, 'objects')
