@@ -9,7 +9,7 @@ import { getHeapSpaceStatistics, setFlagsFromString } from 'node:v8'
 /** Bytes of the young generation that do for any run; with less, too much is taken for old. */
 const YOUNG_BYTES = 16 * 2 ** 20
 /** Rubbish that may gather among the old objects, in percent of what was in use. */
-const GROWING_PERCENT = 200
+const GROWING_PERCENT = 100
 
 /**
  * One run's. V8 has no other way to set these limits in a process that runs already: the flags are
