@@ -59,6 +59,12 @@ export interface Normalized {
   files: Record<string, [locator: string, offset: number, size: number][]>
 }
 
+/** What the SDK reads of the files of a manifest. */
+interface FilesRead {
+  /** By `./PATH`. */
+  files: Record<string, [md5: string, size: number]>
+}
+
 /** What the SDK makes of a locator. */
 export interface SdkLocator {
   hash: string
@@ -73,11 +79,7 @@ export interface SdkLocator {
 export interface ArvadosSdk extends AsyncDisposable {
   normalize(manifest: string): Promise<Normalized>
   /** Reads every file of a manifest from the services. */
-  read(
-    manifest: string,
-    services: KeepServices,
-    token?: string,
-  ): Promise<{ files: Record<string, [md5: string, size: number]> }>
+  read(manifest: string, services: KeepServices, token?: string): Promise<FilesRead>
   get(
     locator: string,
     services: KeepServices,
@@ -171,8 +173,9 @@ export async function startArvadosSdk(): Promise<ArvadosSdk> {
     return answer
   }
   return {
-    normalize: (manifest) => call('normalize', { manifest }),
-    read: (manifest, services, token) => call('read', { manifest, services, token }),
+    normalize: async (manifest) => named<Normalized>(await call('normalize', { manifest })),
+    read: async (manifest, services, token) =>
+      named<FilesRead>(await call('read', { manifest, services, token })),
     get: (locator, services, token) => call('get', { locator, services, token }),
     head: (locator, services, token) => call('head', { locator, services, token }),
     put: (data, copies, services, token, classes) =>
@@ -187,4 +190,16 @@ export async function startArvadosSdk(): Promise<ArvadosSdk> {
       await ended
     },
   }
+}
+
+type AsPairs<Answer extends { files: Record<string, unknown> }> = Omit<Answer, 'files'> & {
+  files: [name: string, file: Answer['files'][string]][]
+}
+
+/**
+ * Returns an answer with its files by their names. They come as pairs: JSON.parse of Node 24 at times takes
+ * a property name that is written with an escape for one of an object that it has parsed before.
+ */
+function named<Answer extends { files: Record<string, unknown> }>(answer: AsPairs<Answer>): Answer {
+  return { ...answer, files: Object.fromEntries(answer.files) } as unknown as Answer
 }

@@ -78,23 +78,23 @@ def normalize(request):
     return {
         "text": collection.manifest_text(normalize=True),
         "portableDataHash": collection.portable_data_hash(),
-        "files": {
-            path: [[s.locator, s.segment_offset, s.range_size] for s in item.segments()]
+        "files": [
+            [path, [[s.locator, s.segment_offset, s.range_size] for s in item.segments()]]
             for path, item in files_of(collection)
-        },
+        ],
     }
 
 
 def read(request):
     collection = reader(request, keep_client(request))
-    found = {}
+    found = []
     for path, _ in files_of(collection):
         digest, size = hashlib.md5(), 0
         with collection.open(path, "rb") as file:
             while data := file.read(1 << 20):
                 digest.update(data)
                 size += len(data)
-        found[path] = [digest.hexdigest(), size]
+        found.append([path, [digest.hexdigest(), size]])
     return {"files": found}
 
 
