@@ -3,7 +3,7 @@ import * as Flags from '@oclif/core/flags'
 import { type CheckResult, check } from '../src/checker/check.ts'
 import { type Finding, severityOf } from '../src/checker/findings.ts'
 import { checkAndRepair } from '../src/checker/repair.ts'
-import { KeepgwCommand, outputFlags, remoteFlags, remoteOf } from '../src/command.ts'
+import { KeepgwCommand, outputFlags, remoteFlags, remoteOf, repairFlags } from '../src/command.ts'
 import { onlyMapping } from '../src/config.ts'
 import { ExitCode } from '../src/errors.ts'
 import { reach } from '../src/mapping/open-mapping.ts'
@@ -41,18 +41,7 @@ Exit codes: 0 the mapping is whole, 1 it is not, or failed, 2 usage, 4 another r
   }
   static override flags = {
     repair: Flags.boolean({ default: false, description: 'mend what is found' }),
-    'allow-drop': Flags.integer({
-      helpValue: 'PERCENT',
-      min: 0,
-      max: 100,
-      default: 20,
-      description:
-        'with --repair: stop, rather than drop records or lines of more than this share of the objects',
-    }),
-    'break-lock': Flags.boolean({
-      default: false,
-      description: 'with --repair: take the lock from a run that cannot be alive any more',
-    }),
+    ...repairFlags,
     ...outputFlags,
     ...remoteFlags,
   }

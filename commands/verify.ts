@@ -1,7 +1,14 @@
 import { availableParallelism } from 'node:os'
 import * as Args from '@oclif/core/args'
 import * as Flags from '@oclif/core/flags'
-import { KeepgwCommand, mappingFlags, outputFlags, remoteFlags, remoteOf } from '../src/command.ts'
+import {
+  KeepgwCommand,
+  mappingFlags,
+  outputFlags,
+  remoteFlags,
+  remoteOf,
+  repairFlags,
+} from '../src/command.ts'
 import { mappingsDir, onlyMapping } from '../src/config.ts'
 import { ExitCode, UsageError } from '../src/errors.ts'
 import { HashPool } from '../src/indexer/hash-pool.ts'
@@ -62,18 +69,7 @@ could be reached, 4 another run holds the mapping’s lock, 130 interrupted.`
       description:
         'drop the places that are proven gone, changed or corrupt; never unreachable ones',
     }),
-    'allow-drop': Flags.integer({
-      helpValue: 'PERCENT',
-      min: 0,
-      max: 100,
-      default: 20,
-      description:
-        'with --repair: stop, rather than drop places of more than this share of the objects',
-    }),
-    'break-lock': Flags.boolean({
-      default: false,
-      description: 'with --repair: take the lock from a run that cannot be alive any more',
-    }),
+    ...repairFlags,
     concurrency: Flags.integer({
       helpValue: 'N',
       env: 'KEEPGW_CONCURRENCY',

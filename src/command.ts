@@ -79,6 +79,22 @@ export const clusterFlags = {
   }),
 }
 
+/** Flags of what mends a mapping when it is told to. */
+export const repairFlags = {
+  'allow-drop': Flags.integer({
+    helpValue: 'PERCENT',
+    min: 0,
+    max: 100,
+    default: 20,
+    description:
+      'with --repair: stop, rather than drop what is known of more than this share of the objects',
+  }),
+  'break-lock': Flags.boolean({
+    default: false,
+    description: 'with --repair: take the lock from a run that cannot be alive any more',
+  }),
+}
+
 /** Flags that bound what a run does. */
 export const limitFlags = {
   'bandwidth-limit': Flags.string({

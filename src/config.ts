@@ -4,6 +4,7 @@ import { homedir } from 'node:os'
 import { dirname, join, relative, resolve } from 'node:path'
 import { KeepgwError, UsageError } from './errors.ts'
 import { findDescription, stateDir } from './mapping/description.ts'
+import { isShard } from './mapping/tree.ts'
 import type { RemoteSpec } from './remote/remote.ts'
 import { formatSpec, parseBucket } from './remote/spec.ts'
 
@@ -75,7 +76,7 @@ export function knownMappings(): string[] {
     const names = readdirSync(home).sort()
     const dirs = names.map((name) => join(home, name)).filter((dir) => existsSync(stateDir(dir)))
     // A mistyped bucket leaves one without a line behind.
-    return dirs.filter((dir) => readdirSync(dir).some((name) => /^[0-9a-f]{3}$/.test(name)))
+    return dirs.filter((dir) => readdirSync(dir).some(isShard))
   } catch {
     return []
   }

@@ -14,13 +14,18 @@ const NETWORK_FILE_SYSTEMS = new Map([
  * of its own, and the process dies.
  */
 const SPARE_BYTES = 8 * 1024 * 1024
-/** Where lmdb-js 3 keeps what it says of itself, in each of the file's first two pages (MDB_meta). */
-const META = {
+/**
+ * Where lmdb-js 3 keeps what it says of itself, in each of the file's first two pages (MDB_meta), bytes. The
+ * page size stands in a field of the first table's root that is of no other use.
+ */
+export const META = {
   flags: 18,
   magic: 24,
   version: 28,
   mapSize: 40,
   pageSize: 48,
+  freeTable: 48,
+  mainTable: 96,
   lastPage: 144,
   transaction: 152,
   end: 160,

@@ -4,6 +4,7 @@
  * tree of pages (lmdb's mdb.c: MDB_page, MDB_node, MDB_db); read here by read(2), never mapped.
  */
 import { closeSync, openSync, readSync } from 'node:fs'
+import { META } from './catalog-disk.ts'
 
 /** Where a page has what (MDB_page_header), bytes. */
 const PAGE = {
@@ -28,15 +29,6 @@ const TABLE = {
   root: 40,
   size: 48,
 }
-/** Where the head of a snapshot has what, from its page's start (MDB_meta). */
-const META = {
-  pageSize: 48,
-  freeTable: 48,
-  mainTable: 96,
-  lastPage: 144,
-  transaction: 152,
-  end: 160,
-}
 const BRANCH = 1
 const LEAF = 2
 const OVERFLOW = 4
@@ -54,7 +46,7 @@ const NUMBERS = 8
 /**
  * Throws an Error that names the first page that is not as lmdb writes it, in the newest snapshot of
  * the file. The snapshot must not be overwritten meanwhile: hold a transaction of it, or of an older one.
- * Takes 5 s for the catalog of ten million objects, and memory for a bit a page.
+ * Takes 0.3 s for the catalog of a million objects, and memory for a bit a page.
  */
 export function checkPages(file: string): void {
   const fd = openSync(file, 'r')

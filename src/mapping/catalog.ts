@@ -108,7 +108,7 @@ export class Catalog {
 
   /**
    * Opens the catalog of a mapping, for writing unless told otherwise, and looks at all of its pages first:
-   * a second for two million objects. Who reads but a few entries may leave that out (`allPages`); a damaged
+   * 0.3 s for a million objects. Who reads but a few entries may leave that out (`allPages`); a damaged
    * file can then end the process. Throws KeepgwError.
    */
   static open(mappings: string, options: { readOnly?: boolean; allPages?: boolean } = {}): Catalog {

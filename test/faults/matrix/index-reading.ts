@@ -82,7 +82,7 @@ export const indexReadingCells: Cell[] = indexCells([
   },
   breaks('connection reset', 'at the start, once', learnsAll),
   breaks('connection reset', 'at the start, always', leavesIt, { says: /not indexed: .*block/ }),
-  breaks('connection reset', 'in the middle, once', learnsAll, {}),
+  breaks('connection reset', 'in the middle, once', learnsAll),
   breaks('connection reset', 'in the middle, always', learnsAll, {
     moment: 'after each 100,000 bytes',
   }),

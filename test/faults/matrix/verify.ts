@@ -64,7 +64,7 @@ export const verifyAllCells: Cell[] = verifyCells([
   breaks('silence for ever', 'in the middle, once', ok),
   breaks('silence for ever', 'at the last byte, once', ok),
   breaks('cut short of its length', 'at the start, always', unreachable),
-  breaks('cut short of its length', 'in the middle, once', ok, {}),
+  breaks('cut short of its length', 'in the middle, once', ok),
   breaks('short, as its length says', 'at the start, always', unreachable),
   breaks('short, as its length says', 'in the middle, once', ok, {
     safeguards: ['what came is counted'],
@@ -74,7 +74,7 @@ export const verifyAllCells: Cell[] = verifyCells([
   answers('500 InternalError', 'always', unreachable),
   answers('503 SlowDown, Retry-After: 1', 'once', ok),
   answers('503 SlowDown', 'always', unreachable),
-  answers('403 AccessDenied', 'always', unreachable, {}),
+  answers('403 AccessDenied', 'always', unreachable),
   answers('expired credentials', 'once', ok),
   answers('expired credentials', 'always', unreachable),
   {
@@ -87,7 +87,7 @@ export const verifyAllCells: Cell[] = verifyCells([
   { ...NO_NAME, ...allUnreachable },
   { ...LATE_NAME, ...ok },
 
-  breaks('a wrong byte', 'at the start, always', bad('corrupt'), {}),
+  breaks('a wrong byte', 'at the start, always', bad('corrupt')),
   breaks('a wrong byte', 'at the last byte, always', bad('corrupt')),
   {
     fault: 'a wrong byte',
