@@ -114,11 +114,19 @@ function sample(pids: number[], peak: Peak): void {
   peak.rss = Math.max(peak.rss, 1024 * rss)
 }
 
-/** Returns the processes below this one, as far as their main threads have started them. */
+/**
+ * Returns the processes below this one, as far as their main threads have started them. One that is about to
+ * become another program (between fork and exec) is left out: its memory is still its parent's.
+ */
 export function descendants(pid: number): number[] {
   const children = readProc(`/proc/${pid}/task/${pid}/children`).trim()
   if (children === '') return []
-  return children.split(' ').flatMap((child) => [Number(child), ...descendants(Number(child))])
+  const commandLine = (of: number | string): string => readProc(`/proc/${of}/cmdline`)
+  const own = commandLine(pid)
+  return children
+    .split(' ')
+    .filter((child) => commandLine(child) !== own)
+    .flatMap((child) => [Number(child), ...descendants(Number(child))])
 }
 
 function kilobytes(status: string, name: string): number {
