@@ -25,7 +25,8 @@ export interface BandwidthClock {
   sleep(milliseconds: number): Promise<void>
 }
 
-const SYSTEM_CLOCK: BandwidthClock = {
+/** The system's own, which all threads share. */
+export const SYSTEM_CLOCK: BandwidthClock = {
   now: process.hrtime.bigint,
   sleep: (milliseconds) => setTimeout(milliseconds),
 }

@@ -5,8 +5,11 @@ import type { BlockHasher } from './md5.ts'
 /** The ring follows the state, from the next line of the cache on. */
 const HEADER_BYTES = 64
 
-/** Room for what comes while the stream waits for its turn. A multiple of BLOCK_BYTES. */
-const RING_BYTES = 1024 * 1024
+/**
+ * Room for what comes while the stream waits for its turn. A multiple of BLOCK_BYTES. With half of it the
+ * system is asked for bytes more often, for fewer at a time, and takes a seventh more CPU for it.
+ */
+const RING_BYTES = 2 * 1024 * 1024
 
 /** What a reader of large pieces leaves free: a stream that has to wait has room for its next piece. */
 const RESERVE_BYTES = 64 * 1024
@@ -15,7 +18,7 @@ const RESERVE_BYTES = 64 * 1024
 const FULL_BYTES = RING_BYTES - 128 * 1024
 
 /** Fewer bytes are not worth a turn. */
-const RIPE_BYTES = 256 * 1024
+export const RIPE_BYTES = 512 * 1024
 
 /** What a stream takes of the kernel's memory. */
 export const SLOT_BYTES = HEADER_BYTES + RING_BYTES

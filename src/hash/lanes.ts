@@ -15,7 +15,7 @@ const STILL_AFTER = 4
 
 /**
  * An engine whose hashers only gather bytes; in turns, of which there is at most one between two
- * polls of the event loop, it hashes what eight of them have. It reserves 1 MiB for each of
+ * polls of the event loop, it hashes what eight of them have. It reserves 2 MiB for each of
  * `streams` hashers, which the system provides when they are first used; further ones that are in use
  * at the same time hash by themselves. For one thread.
  */

@@ -1,76 +1,21 @@
-/** Threads that read and hash segments, each with connections and hashers of its own. */
-import { extname } from 'node:path'
-import { Worker } from 'node:worker_threads'
+/** Shares out segments among threads, each of which reads and hashes with connections of its own. */
 import type { BandwidthShare } from '../bandwidth.ts'
-import { KeepgwError, messageOf } from '../errors.ts'
+import { KeepgwError } from '../errors.ts'
 import type { OpenOptions } from '../remote/open.ts'
 import {
+  addRequests,
   type ReadRequest,
-  RemoteError,
-  type RemoteFailure,
   type RemoteSpec,
   type RequestCounts,
 } from '../remote/remote.ts'
 import { Admission } from './admission.ts'
-
-/** What a thread is started with. */
-export interface WorkerSetup {
-  spec: RemoteSpec
-  /** `connections` is also the number of segments that all threads read at once. */
-  options: OpenOptions & { connections: number }
-  bandwidth: BandwidthShare | undefined
-}
-
-export interface HashTask {
-  id: number
-  request: ReadRequest
-}
-
-export interface HashFailure {
-  id: number
-  failure: RemoteFailure
-  message: string
-  hint: string | undefined
-}
-
-/** What has become of some tasks, in the form that is cheapest to hand over. */
-export interface HashAnswers {
-  /** Tasks that were done. */
-  ids: number[]
-  /** Their MD5s, 16 bytes each. */
-  hashes: Uint8Array
-  failures: HashFailure[]
-  /** All that the thread has made. */
-  requests: RequestCounts
-}
-
-/** A question of a thread's reader (see openReader) and the answer to it. */
-export interface AccessQuestion {
-  id: number
-  query: unknown
-}
-export interface AccessAnswer {
-  id: number
-  access?: unknown
-  /** The thread knows it again by `code`. */
-  failure?: { code: string; message: string }
-}
-
-/** Several at a time: a message costs as much as the hash of a small object. */
-export type ToWorker =
-  | { tasks: HashTask[] }
-  | { access: AccessAnswer }
-  /** Segments that this thread reads at once from now on. */
-  | { share: number }
-export type FromWorker =
-  | { answers: HashAnswers }
-  | { ask: AccessQuestion }
-  /** Whether the thread has as much to do as one can. */
-  | { saturated: boolean }
+import { HashThread } from './hash-thread.ts'
+import { SegmentHasher, type SegmentHasherContext, type WantedHash } from './segment-hasher.ts'
 
 export interface HashPoolOptions extends OpenOptions {
   /** Segments read at once, by all threads. */
   connections: number
+  /** Threads beside the main one, at most; at least 1. */
   threads: number
   /** What they may read in a second, together. */
   bandwidth?: BandwidthShare
@@ -78,42 +23,79 @@ export interface HashPoolOptions extends OpenOptions {
   access(query: unknown): Promise<unknown>
 }
 
-interface Pending {
-  length: number
-  resolve(hash: Buffer): void
-  reject(error: Error): void
-}
-
-/** The source runs as it is in tests, compiled in the package: the worker has the same ending. */
-const WORKER = new URL(`./hash-worker${extname(import.meta.url)}`, import.meta.url)
 /** What a request costs, in bytes that could be read instead: for sharing out segments fairly. */
 const REQUEST_BYTES = 64 * 1024
-export const HASH_BYTES = 16
 /** A thread with less ahead of it is done before it could get company. */
 const BUSY_BYTES = 32 * REQUEST_BYTES
-/** What a thread holds beside its buffers is little; without limits V8 is in no hurry to clear up. */
-const HEAP = { maxYoungGenerationSizeMb: 16, maxOldGenerationSizeMb: 128 }
 
-/** Safe for concurrent use. */
+/** A thread and what it has to do. */
+class Member<Hasher extends SegmentHasher | HashThread> {
+  readonly hasher: Hasher
+  /** It has said that it cannot do more; one that has just started has not. */
+  saturated = false
+  /** Bytes that it has yet to read, and what the requests for them cost. */
+  load = 0
+  readonly #settled: () => void
+
+  constructor(
+    make: (onSaturated: SegmentHasherContext['onSaturated']) => Hasher,
+    settled: () => void = () => {},
+  ) {
+    this.#settled = settled
+    this.hasher = make((saturated) => {
+      this.saturated = saturated
+    })
+  }
+
+  take({ request, resolve, reject }: WantedHash): void {
+    const cost = request.length + REQUEST_BYTES
+    const settled = (): void => {
+      this.load -= cost
+      this.#settled()
+    }
+    this.load += cost
+    this.hasher.take({
+      request,
+      resolve: (md5) => {
+        settled()
+        resolve(md5)
+      },
+      reject: (error) => {
+        settled()
+        reject(error)
+      },
+    })
+  }
+}
+
+/**
+ * The main thread hashes what there is until it is busy all the time, and from then on leaves it to
+ * threads, of which there are as few as keep up: each costs its start, and streams hash best where there
+ * are many on a thread. Most runs of an index find little that is new. Safe for concurrent use.
+ */
 export class HashPool {
-  readonly #start: () => Thread
+  readonly #startThread: () => Member<HashThread>
   readonly #most: number
   readonly #admission: Admission
-  /**
-   * As few as keep up: each costs its start, and streams hash best where there are many on a thread.
-   * Most runs of an index find little that is new, and one thread keeps up with most links.
-   */
-  readonly #threads: Thread[] = []
+  readonly #main: Member<SegmentHasher>
+  readonly #threads: Member<HashThread>[] = []
   readonly #atOnce: number
-  #nextId = 0
+  /** Segments of the main thread that the threads' shares leave room for. */
+  #reserved = 0
   #closed = false
 
+  /** Throws UsageError for settings that cannot be right, KeepgwError where keepgw was not built. */
   constructor(spec: RemoteSpec, { threads, access, bandwidth, ...options }: HashPoolOptions) {
     this.#most = Math.min(threads, options.connections)
     this.#atOnce = options.connections
-    const setup: WorkerSetup = { spec, options, bandwidth }
     this.#admission = new Admission(options.connections)
-    this.#start = () => new Thread(setup, access)
+    const setup = { spec, options, bandwidth }
+    this.#main = new Member(
+      (onSaturated) => new SegmentHasher(setup, { access, onSaturated }),
+      () => this.#passOn(),
+    )
+    this.#startThread = () =>
+      new Member((onSaturated) => new HashThread(setup, { access, onSaturated }))
   }
 
   /**
@@ -127,144 +109,62 @@ export class HashPool {
   /** Resolves to the 16 bytes of the segment's MD5. Throws RemoteError. */
   async hash(request: ReadRequest): Promise<Buffer> {
     if (this.#closed) throw new KeepgwError('the hashing threads have ended')
-    const thread = this.#idlest()
     this.#admission.enter(request.length)
     try {
-      return await thread.hash(this.#nextId++, request)
+      return await new Promise((resolve, reject) => this.#give({ request, resolve, reject }))
     } finally {
       this.#admission.leave(request.length)
     }
   }
 
-  #idlest(): Thread {
-    let idlest: Thread | undefined
-    for (const thread of this.#threads) {
-      if (idlest === undefined || thread.load < idlest.load) idlest = thread
-    }
-    if (idlest === undefined) return this.#startThread()
-    const wouldHelp = idlest.load >= BUSY_BYTES && this.#threads.every((each) => each.saturated)
-    return wouldHelp && this.#threads.length < this.#most ? this.#startThread() : idlest
+  #give(wanted: WantedHash): void {
+    const member = this.#idlest()
+    const others = this.#threads.length < this.#most && this.#threads.every(isSaturated)
+    const wouldHelp = others && member.saturated && member.load >= BUSY_BYTES
+    if (wouldHelp) this.#addThread().take(wanted)
+    else member.take(wanted)
   }
 
-  #startThread(): Thread {
-    const started = this.#start()
+  /** The main thread has other things to do once there are threads. */
+  #idlest(): Member<SegmentHasher | HashThread> {
+    let idlest: Member<SegmentHasher | HashThread> = this.#threads[0] ?? this.#main
+    for (const thread of this.#threads) if (thread.load < idlest.load) idlest = thread
+    return idlest
+  }
+
+  #addThread(): Member<HashThread> {
+    const started = this.#startThread()
     this.#threads.push(started)
-    const share = Math.ceil(this.#atOnce / this.#threads.length)
-    for (const thread of this.#threads) thread.giveShare(share)
+    this.#share()
+    for (const wanted of this.#main.hasher.giveUpQueue()) started.take(wanted)
     return started
+  }
+
+  /** The main thread ends what it has begun, and its connections' part goes to the threads. */
+  #passOn(): void {
+    if (this.#threads.length > 0 && this.#main.hasher.running < this.#reserved) this.#share()
+  }
+
+  #share(): void {
+    this.#reserved = this.#main.hasher.running
+    const share = Math.ceil((this.#atOnce - this.#reserved) / this.#threads.length)
+    for (const { hasher } of this.#threads) hasher.giveShare(Math.max(1, share))
   }
 
   /** Returns the requests made for the segments that are done, all threads together. */
   requests(): RequestCounts {
-    const sum = { list: 0, get: 0, head: 0 }
-    for (const { requests } of this.#threads) {
-      sum.list += requests.list
-      sum.get += requests.get
-      sum.head += requests.head
-    }
-    return sum
+    const all = this.#threads.map(({ hasher }) => hasher.requests())
+    return all.reduce<RequestCounts>(addRequests, this.#main.hasher.requests())
   }
 
   /** Ends the threads; segments under way fail. */
   async close(): Promise<void> {
     this.#closed = true
-    await Promise.all(this.#threads.map((thread) => thread.close()))
+    const all = [this.#main, ...this.#threads]
+    await Promise.all(all.map(({ hasher }) => hasher.close()))
   }
 }
 
-class Thread {
-  readonly #worker: Worker
-  readonly #pending = new Map<number, Pending>()
-  readonly #access: HashPoolOptions['access']
-  /** Handed over together when this turn of the event loop is done. */
-  #outbox: HashTask[] = []
-  /** Why it takes no segments any more: what is posted to it then is never answered. */
-  #ended: Error | undefined
-  /** It has said that it cannot do more; a thread that has just started has not. */
-  saturated = false
-  /** Bytes that it has yet to read, and what the requests for them cost. */
-  load = 0
-  /** Those made until its last answers. */
-  requests: RequestCounts = { list: 0, get: 0, head: 0 }
-
-  constructor(setup: WorkerSetup, access: HashPoolOptions['access']) {
-    this.#access = access
-    this.#worker = new Worker(WORKER, { workerData: setup, resourceLimits: HEAP })
-    this.#worker.on('message', (message: FromWorker) => this.#receive(message))
-    this.#worker.on('error', (error) => this.#end(error as Error))
-    this.#worker.on('exit', () => this.#end(new KeepgwError('a hashing thread has ended')))
-  }
-
-  hash(id: number, request: ReadRequest): Promise<Buffer> {
-    return new Promise((resolve, reject) => {
-      if (this.#ended !== undefined) throw this.#ended
-      const { length } = request
-      this.load += length + REQUEST_BYTES
-      this.#pending.set(id, { length, resolve, reject })
-      if (this.#outbox.push({ id, request }) === 1) setImmediate(() => this.#flush())
-    })
-  }
-
-  /** Segments that it reads at once from now on. */
-  giveShare(share: number): void {
-    this.#post({ share })
-  }
-
-  async close(): Promise<void> {
-    await this.#worker.terminate()
-  }
-
-  #flush(): void {
-    const tasks = this.#outbox
-    this.#outbox = []
-    this.#post({ tasks })
-  }
-
-  #post(message: ToWorker): void {
-    this.#worker.postMessage(message)
-  }
-
-  #receive(message: FromWorker): void {
-    if ('ask' in message) void this.#tell(message.ask)
-    else if ('saturated' in message) this.saturated = message.saturated
-    else this.#settle(message.answers)
-  }
-
-  #settle({ ids, hashes, failures, requests }: HashAnswers): void {
-    this.requests = requests
-    if (hashes.length !== ids.length * HASH_BYTES) throw new Error('an MD5 for each, or none')
-    const bytes = Buffer.from(hashes.buffer, hashes.byteOffset, hashes.length)
-    for (const [i, id] of ids.entries()) {
-      this.#take(id)?.resolve(bytes.subarray(i * HASH_BYTES, (i + 1) * HASH_BYTES))
-    }
-    for (const failure of failures) this.#take(failure.id)?.reject(remoteError(failure))
-  }
-
-  /** Returns undefined where the thread has ended meanwhile: its answers may come after that. */
-  #take(id: number): Pending | undefined {
-    const pending = this.#pending.get(id)
-    if (pending === undefined) return undefined
-    this.#pending.delete(id)
-    this.load -= pending.length + REQUEST_BYTES
-    return pending
-  }
-
-  async #tell({ id, query }: AccessQuestion): Promise<void> {
-    try {
-      this.#post({ access: { id, access: await this.#access(query) } })
-    } catch (error) {
-      const code = (error as NodeJS.ErrnoException).code ?? ''
-      this.#post({ access: { id, failure: { code, message: messageOf(error) } } })
-    }
-  }
-
-  #end(error: Error): void {
-    this.#ended ??= error
-    for (const { reject } of this.#pending.values()) reject(error)
-    this.#pending.clear()
-  }
-}
-
-function remoteError({ failure, message, hint }: HashFailure): RemoteError {
-  return new RemoteError(failure, message, hint === undefined ? {} : { hint })
+function isSaturated({ saturated }: Member<HashThread>): boolean {
+  return saturated
 }

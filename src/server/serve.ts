@@ -62,7 +62,7 @@ export interface RunningServer {
 /** Memory for 512 MiB of blocks; and Arvados' own BlobTrashLifetime. */
 const WRITING: WriteOptions = { buffers: 8, trash: true, trashLifetime: 1_209_600 }
 
-/** Blocks that are hashed together; each has 1 MiB. What is read beside them is hashed by itself. */
+/** Blocks that are hashed together; each has 2 MiB. What is read beside them is hashed by itself. */
 const HASHED_AT_ONCE = 32
 
 /** Returns the server once it listens. The volumes stay the caller's. Throws KeepgwError. */

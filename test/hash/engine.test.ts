@@ -9,7 +9,7 @@ import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { openEngine } from '../../src/hash/engine.ts'
 import { loadKernel } from '../../src/hash/kernel.ts'
-import { SLOT_BYTES } from '../../src/hash/lane-hasher.ts'
+import { RIPE_BYTES, SLOT_BYTES } from '../../src/hash/lane-hasher.ts'
 import { LaneEngine } from '../../src/hash/lanes.ts'
 import { nodeEngine } from '../../src/hash/md5.ts'
 import { describeEngine } from '../suites/engine.ts'
@@ -110,16 +110,16 @@ it('waits for a stream that stands still a few times, and then no more', { skip 
   using still = engine.open()
   void still.update(Buffer.alloc(1000))
   using fast = engine.open()
-  for (let i = 0; i < 80; i++) await fast.update(Buffer.alloc(100_000))
+  for (let i = 0; i < 160; i++) await fast.update(Buffer.alloc(100_000))
   for (let turn = 0; turn < 5; turn++) {
     run.mock.resetCalls()
-    void fast.update(Buffer.alloc(262_144))
+    void fast.update(Buffer.alloc(RIPE_BYTES))
     await setImmediate()
     assert.notEqual(run.mock.callCount(), 0)
   }
   run.mock.resetCalls()
   void still.update(Buffer.alloc(1000))
-  void fast.update(Buffer.alloc(262_144))
+  void fast.update(Buffer.alloc(RIPE_BYTES))
   await setImmediate()
   assert.equal(run.mock.callCount(), 0, 'it moves again, and is waited for')
 })
@@ -132,7 +132,7 @@ it('lets what nobody waits for gather until all lanes have something to do', {
   const engine = new LaneEngine(kernel, 32)
   const hashers = Array.from({ length: 12 }, () => engine.open())
   for (let turn = 0; turn < 8; turn++) {
-    hashers[turn]!.update(Buffer.alloc(262_144))
+    hashers[turn]!.update(Buffer.alloc(RIPE_BYTES))
     await setImmediate()
     assert.equal(run.mock.callCount(), turn < 7 ? 0 : 1)
   }

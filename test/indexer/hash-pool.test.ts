@@ -3,17 +3,25 @@ import { createHash } from 'node:crypto'
 import { mkdir, mkdtemp, rm, truncate, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { after, before, describe, it } from 'node:test'
+import { after, before, beforeEach, describe, it } from 'node:test'
+import { setImmediate } from 'node:timers/promises'
 import { makeScope } from '../../src/indexer/filter.ts'
 import { HashPool } from '../../src/indexer/hash-pool.ts'
 import { indexRemote } from '../../src/indexer/index-run.ts'
 import { MAX_BLOCK } from '../../src/mapping/place-line.ts'
 import type { DirectorySpec } from '../../src/remote/remote.ts'
 
+/** Workers that were started since the test began. */
+let threads = 0
+function countThread(): void {
+  threads += 1
+}
+
 let dir: string
 let spec: DirectorySpec
 
 before(async () => {
+  process.on('worker', countThread)
   dir = await mkdtemp(join(tmpdir(), 'keepgw-test-'))
   spec = { kind: 'directory', root: join(dir, 'remote') }
   await mkdir(spec.root)
@@ -23,12 +31,36 @@ before(async () => {
   await truncate(join(spec.root, 'sparse'), 40 * MAX_BLOCK)
 })
 
-after(() => rm(dir, { recursive: true }))
+after(async () => {
+  process.off('worker', countThread)
+  await rm(dir, { recursive: true })
+})
+
+beforeEach(() => {
+  threads = 0
+})
 
 /** Any two ranges of it differ. */
 const patterned = Buffer.from(
   Array.from({ length: 80_000 }, (_, i) => (i * i * 31 + (i >> 3)) & 255),
 )
+
+interface Range {
+  key: string
+  offset: number
+  length: number
+}
+
+/** Returns one of 2000 ranges, again and again. */
+function range(i: number): Range {
+  return { key: 'patterned', offset: (i % 2000) * 37, length: 1 + ((i * 7919) % 5000) }
+}
+
+function md5Of({ offset, length }: Range): string {
+  return createHash('md5')
+    .update(patterned.subarray(offset, offset + length))
+    .digest('hex')
+}
 
 const options = {
   ifMatch: true,
@@ -51,23 +83,42 @@ describe('a hash pool', () => {
 
   it('gives each of many segments its own hash, whenever it ends', async () => {
     const pool = new HashPool(spec, { ...options, connections: 7 })
-    const range = (i: number) => ({
-      key: 'patterned',
-      offset: i * 37,
-      length: 1 + ((i * 7919) % 5000),
-    })
     const all = Array.from({ length: 2000 }, (_, i) => i)
     const read = async (i: number): Promise<string> => {
       await pool.room(range(i).length)
       return (await pool.hash(range(i))).toString('hex')
     }
     const hashes = await Promise.all(all.map(read))
-    for (const i of all) {
-      const { offset, length } = range(i)
-      const expected = createHash('md5').update(patterned.subarray(offset, offset + length))
-      assert.equal(hashes[i], expected.digest('hex'))
-    }
+    for (const i of all) assert.equal(hashes[i], md5Of(range(i)))
     await pool.close()
+  })
+
+  it('hashes what is little on the main thread', async () => {
+    const pool = new HashPool(spec, options)
+    await Promise.all(Array.from({ length: 20 }, (_, i) => pool.hash(range(i))))
+    assert.equal(threads, 0)
+    await pool.close()
+  })
+
+  it('leaves the segments to threads once the main one is busy', { timeout: 60_000 }, async () => {
+    const pool = new HashPool(spec, { ...options, connections: 7 })
+    const hashes: Promise<Buffer>[] = []
+    const handOver = (): void => {
+      for (let i = 0; i < 10; i++) hashes.push(pool.hash(range(hashes.length)))
+    }
+    while (threads === 0) {
+      handOver()
+      const until = performance.now() + 10
+      while (performance.now() < until);
+      await setImmediate()
+    }
+    handOver()
+    for (const [i, hash] of (await Promise.all(hashes)).entries()) {
+      assert.equal(hash.toString('hex'), md5Of(range(i)))
+    }
+    const underWay = assert.rejects(pool.hash({ key: 'sparse', offset: 0, length: MAX_BLOCK }))
+    await pool.close()
+    await underWay
   })
 
   it('fails what is under way, and all that comes later, when it is closed', async () => {
