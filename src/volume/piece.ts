@@ -17,6 +17,8 @@ export class Piece {
   readonly from: number
   /** The byte behind its last one. */
   #to: number
+  /** Its request asks for bytes beyond `to`, or has brought some: it is not to come to its end. */
+  #isCut = false
   /** Bytes of the block from which on nothing has come. */
   #at: number
   readonly #buffer: Buffer | undefined
@@ -51,8 +53,9 @@ export class Piece {
   }
 
   /**
-   * It is the piece's turn: resolves when the sink has had all of it. Throws what ended it before
-   * that, once the sink has had what had come, or what the sink throws.
+   * It is the piece's turn: resolves when the sink has had all of it, and the request has come to its
+   * end, so that its connection can be used again. Throws what ended it before that, once the sink has
+   * had what had come, or what the sink throws.
    */
   async deliver(sink: Sink): Promise<void> {
     for (let drained = 0; drained < this.#filled; ) {
@@ -62,11 +65,13 @@ export class Piece {
     }
     this.#sink = sink
     await this.#come.promise
+    if (!this.#isCut) await this.#reading
   }
 
   /** Ends it at byte `to`, which has not come yet; only in its turn. */
   endAt(to: number): void {
     this.#to = to
+    this.#isCut = true
   }
 
   /** Ends the request, if it is under way; the promise is for when its memory is free. */
@@ -78,7 +83,8 @@ export class Piece {
 
   #take(chunk: Uint8Array): void | Promise<void> {
     const most = this.#to - this.#at
-    if (most === 0) return
+    if (chunk.length > most) this.#isCut = true
+    if (most === 0) return this.#stop.abort(new Enough())
     const bytes = chunk.length > most ? chunk.subarray(0, most) : chunk
     this.#at += bytes.length
     if (this.#sink === undefined) this.#keep(bytes)

@@ -20,6 +20,8 @@ export interface SeenRequest {
   /** The request line's path with its query, as it was received. */
   path: string
   headers: IncomingHttpHeaders
+  /** The client's port: two requests that have the same came over one connection. */
+  port: number
   /** What the client was answered; undefined before that, and where it got no status line. */
   readonly status: number | undefined
 }
@@ -77,6 +79,7 @@ export async function startFaultProxy(
       method: req.method ?? '',
       path: req.url ?? '',
       headers: req.headers,
+      port: req.socket.remotePort ?? 0,
       get status() {
         return res.headersSent ? res.statusCode : undefined
       },

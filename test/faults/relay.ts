@@ -81,7 +81,8 @@ function writeHead(
   for (let i = 0; i < rawHeaders.length; i += 2) {
     const [name, value] = rawHeaders.slice(i, i + 2) as [string, string]
     const isReplaced = length !== undefined && /^(content-length|transfer-encoding)$/i.test(name)
-    if (isReplaced) continue
+    // What the store says of its own connection is not for the client's.
+    if (isReplaced || /^(connection|keep-alive)$/i.test(name)) continue
     const isEtag = name.toLowerCase() === 'etag' && fault?.kind === 'etag'
     headers.push(name, isEtag ? `"${fault.etag}"` : value)
   }

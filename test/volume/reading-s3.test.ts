@@ -123,6 +123,14 @@ describe('a block in a bucket', { skip: server === undefined && NO_S3 }, () => {
     assert.equal(new Set(ranges).size, 16)
   })
 
+  test('is read over few connections, which are used again and again', async () => {
+    const write = () => setImmediate()
+    for (let i = 0; i < 3; i++) assert.equal((await read({}, { write })).error, undefined)
+    const connections = new Set(proxy.requests.map(({ port }) => port))
+    assert.equal(proxy.requests.length, 3 * 16)
+    assert.ok(connections.size <= 8, `${connections.size} connections`)
+  })
+
   for (const fault of [
     { kind: 'reset', at: 50_000 },
     { kind: 'cut', at: 50_000 },

@@ -106,6 +106,18 @@ describe('a block in pieces', () => {
     assert.ok(bytes().equals(data.subarray(3500)))
   })
 
+  test('lets each request come to its own end, so that its connection can be used again', async () => {
+    const cut: number[] = []
+    const { source } = inParts(async (from, sink, signal, to) => {
+      await whole(from, sink, signal, to)
+      for (let i = 0; i < 3; i++) await setImmediate()
+      if (signal.aborted) cut.push(from)
+    })
+    await readSliced(shared(4), source, 0, collect().sink, never)
+    for (let i = 0; i < 4; i++) await setImmediate()
+    assert.deepEqual(cut, [])
+  })
+
   test('gives the sink what came before a failure, and then the failure', async () => {
     const { source, asked } = inParts(async (from, sink, signal, to) => {
       if (from !== 3 * PIECE) return whole(from, sink, signal, to)
