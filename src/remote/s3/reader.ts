@@ -114,7 +114,7 @@ export class S3Reader implements RemoteReader {
 
 class TooLong extends Error {}
 
-/** Passes a body on, and counts it. */
+/** Passes a body on, as far as it was asked for, and counts it. */
 class Body {
   /** Bytes that the sink has had. */
   delivered = 0
@@ -124,10 +124,13 @@ class Body {
   constructor(length: number, sink: Sink) {
     this.#length = length
     this.take = sinkInto(sink, (chunk) => {
-      if (this.delivered + chunk.length > length) throw new TooLong()
-      const pause = sink(chunk)
-      this.delivered += chunk.length
-      return pause
+      const wanted = chunk.subarray(0, length - this.delivered)
+      const pause = wanted.length > 0 ? sink(wanted) : undefined
+      this.delivered += wanted.length
+      if (wanted.length === chunk.length) return pause
+      // Not before the sink has come back: the memory is its own until then.
+      if (pause === undefined) throw new TooLong()
+      return pause.then(() => Promise.reject(new TooLong()))
     })
   }
 

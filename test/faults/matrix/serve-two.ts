@@ -60,7 +60,7 @@ export const serveTwoCells: Cell[] = serveCells('serve, two places', [
   breaks('cut short of its length', 'in the middle, always', 'whole', failover),
   breaks('short, as its length says', 'at the start, always', 'whole', failover),
   breaks('short, as its length says', 'in the middle, always', 'whole', failover),
-  longer('whole', { ...failover, block: 'small' }),
+  longer('whole', { block: 'small' }),
   answers('500 InternalError', 'always', 'whole', failover),
   answers('503 SlowDown', 'always', 'whole'),
   answers('503 SlowDown, Retry-After: 3600', 'always', 'whole'),
