@@ -92,7 +92,8 @@ mapping’s lock, 130 interrupted.`
       env: 'KEEPGW_WORKERS',
       min: 1,
       max: 256,
-      description: 'threads that read and hash; default: one a core',
+      description:
+        'threads that read and hash once there is more to do than the main one can; default: one a core',
     }),
     etag: Flags.string({
       helpValue: 'ignore|trust',

@@ -7,7 +7,7 @@ const HEADER_BYTES = 64
 
 /**
  * Room for what comes while the stream waits for its turn. A multiple of BLOCK_BYTES. With half of it the
- * system is asked for bytes more often, for fewer at a time, and takes a seventh more CPU for it.
+ * system is asked for bytes more often, for fewer at a time, and its part of the CPU is a seventh greater.
  */
 const RING_BYTES = 2 * 1024 * 1024
 

@@ -74,26 +74,28 @@ class Member<Hasher extends SegmentHasher | HashThread> {
  * are many on a thread. Most runs of an index find little that is new. Safe for concurrent use.
  */
 export class HashPool {
+  readonly #makeMain: () => Member<SegmentHasher>
   readonly #startThread: () => Member<HashThread>
   readonly #most: number
   readonly #admission: Admission
-  readonly #main: Member<SegmentHasher>
+  /** Made when it is first needed: most runs have nothing to hash. */
+  #main: Member<SegmentHasher> | undefined
   readonly #threads: Member<HashThread>[] = []
   readonly #atOnce: number
   /** Segments of the main thread that the threads' shares leave room for. */
   #reserved = 0
   #closed = false
 
-  /** Throws UsageError for settings that cannot be right, KeepgwError where keepgw was not built. */
   constructor(spec: RemoteSpec, { threads, access, bandwidth, ...options }: HashPoolOptions) {
     this.#most = Math.min(threads, options.connections)
     this.#atOnce = options.connections
     this.#admission = new Admission(options.connections)
     const setup = { spec, options, bandwidth }
-    this.#main = new Member(
-      (onSaturated) => new SegmentHasher(setup, { access, onSaturated }),
-      () => this.#passOn(),
-    )
+    this.#makeMain = () =>
+      new Member(
+        (onSaturated) => new SegmentHasher(setup, { access, onSaturated }),
+        () => this.#passOn(),
+      )
     this.#startThread = () =>
       new Member((onSaturated) => new HashThread(setup, { access, onSaturated }))
   }
@@ -106,9 +108,12 @@ export class HashPool {
     return this.#admission.room(length)
   }
 
-  /** Resolves to the 16 bytes of the segment's MD5. Throws RemoteError. */
+  /**
+   * Resolves to the 16 bytes of the segment's MD5. Throws RemoteError; UsageError for settings that cannot
+   * be right, and KeepgwError once the pool is closed, or where keepgw was not built.
+   */
   async hash(request: ReadRequest): Promise<Buffer> {
-    if (this.#closed) throw new KeepgwError('the hashing threads have ended')
+    if (this.#closed) throw new KeepgwError('the hashing has ended')
     this.#admission.enter(request.length)
     try {
       return await new Promise((resolve, reject) => this.#give({ request, resolve, reject }))
@@ -118,16 +123,20 @@ export class HashPool {
   }
 
   #give(wanted: WantedHash): void {
-    const member = this.#idlest()
-    const others = this.#threads.length < this.#most && this.#threads.every(isSaturated)
-    const wouldHelp = others && member.saturated && member.load >= BUSY_BYTES
-    if (wouldHelp) this.#addThread().take(wanted)
-    else member.take(wanted)
+    const idlest = this.#idlest()
+    const allBusy = idlest.saturated && this.#threads.every(isSaturated)
+    const wouldHelp = allBusy && idlest.load >= BUSY_BYTES && this.#threads.length < this.#most
+    const member = wouldHelp ? this.#addThread() : idlest
+    member.take(wanted)
   }
 
   /** The main thread has other things to do once there are threads. */
   #idlest(): Member<SegmentHasher | HashThread> {
-    let idlest: Member<SegmentHasher | HashThread> = this.#threads[0] ?? this.#main
+    let idlest = this.#threads[0]
+    if (idlest === undefined) {
+      this.#main ??= this.#makeMain()
+      return this.#main
+    }
     for (const thread of this.#threads) if (thread.load < idlest.load) idlest = thread
     return idlest
   }
@@ -136,32 +145,41 @@ export class HashPool {
     const started = this.#startThread()
     this.#threads.push(started)
     this.#share()
-    for (const wanted of this.#main.hasher.giveUpQueue()) started.take(wanted)
+    for (const wanted of this.#main?.hasher.giveUpQueue() ?? []) started.take(wanted)
     return started
   }
 
   /** The main thread ends what it has begun, and its connections' part goes to the threads. */
   #passOn(): void {
-    if (this.#threads.length > 0 && this.#main.hasher.running < this.#reserved) this.#share()
+    if (this.#threads.length > 0 && this.#running < this.#reserved) this.#share()
   }
 
   #share(): void {
-    this.#reserved = this.#main.hasher.running
+    this.#reserved = this.#running
     const share = Math.ceil((this.#atOnce - this.#reserved) / this.#threads.length)
     for (const { hasher } of this.#threads) hasher.giveShare(Math.max(1, share))
   }
 
+  /** Segments that the main thread is reading. */
+  get #running(): number {
+    return this.#main?.hasher.running ?? 0
+  }
+
+  get #hashers(): (SegmentHasher | HashThread)[] {
+    const members = this.#main === undefined ? this.#threads : [this.#main, ...this.#threads]
+    return members.map(({ hasher }) => hasher)
+  }
+
   /** Returns the requests made for the segments that are done, all threads together. */
   requests(): RequestCounts {
-    const all = this.#threads.map(({ hasher }) => hasher.requests())
-    return all.reduce<RequestCounts>(addRequests, this.#main.hasher.requests())
+    const none: RequestCounts = { list: 0, get: 0, head: 0 }
+    return this.#hashers.map((hasher) => hasher.requests()).reduce(addRequests, none)
   }
 
   /** Ends the threads; segments under way fail. */
   async close(): Promise<void> {
     this.#closed = true
-    const all = [this.#main, ...this.#threads]
-    await Promise.all(all.map(({ hasher }) => hasher.close()))
+    await Promise.all(this.#hashers.map((hasher) => hasher.close()))
   }
 }
 
