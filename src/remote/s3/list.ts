@@ -29,22 +29,30 @@ export async function* listObjects(
   const always = { 'list-type': '2', 'encoding-type': 'url', prefix }
   const { after, signal } = options
   let query: Record<string, string> = after ? { ...always, 'start-after': after } : always
-  // The token of an earlier page: of the first, second, fourth, eighth … (Brent's way to find a cycle).
-  let known: string | undefined
+  // Of an earlier page: the first, second, fourth, eighth … (Brent's way to find a cycle).
+  let known: { token: string; lastKey: string | undefined } | undefined
   for (let count = 1; ; count++) {
     const raw = await fetchPage(ask, query, what, signal)
     const page = pageOf(raw, what)
     refuseStrays(page, prefix, what)
     yield page
     if (!raw.isTruncated) return
-    const next = raw.nextToken
-    if (!next || next === known) {
-      const where = next ? 'where it was before' : 'not where'
-      throw new RemoteError('unreachable', `${what}: the store says there is more, and ${where}`)
-    }
-    if (Number.isInteger(Math.log2(count))) known = next
-    query = { ...always, 'continuation-token': next }
+    const { nextToken: token } = raw
+    const lastKey = lastKeyOf(page)
+    const refuse = (how: string): RemoteError =>
+      new RemoteError('unreachable', `${what}: the store says there is more, and ${how}`)
+    if (!token) throw refuse('not where')
+    if (token === known?.token) throw refuse('where it was before')
+    // Some make a new token each time.
+    if (lastKey !== undefined && lastKey === known?.lastKey) throw refuse('lists the same again')
+    if (Number.isInteger(Math.log2(count))) known = { token, lastKey }
+    query = { ...always, 'continuation-token': token }
   }
+}
+
+/** Undefined for an empty page. */
+function lastKeyOf({ objects, unlisted }: ListPage): string | undefined {
+  return (objects.at(-1) ?? unlisted.at(-1))?.key
 }
 
 /** Of two prefixes that both hold, the longer one; undefined where no key can have both. */

@@ -31,6 +31,21 @@ const wholeInTwo = {
   two: { objects: [9, 99], more: false },
 } satisfies Parameters<typeof pages>[0]
 
+/** Three pages, and these again and again. */
+function comingAgain(): Parameters<typeof pages>[0] {
+  const parts: [number, number][] = [
+    [0, 5],
+    [5, 9],
+    [9, 99],
+  ]
+  const tokens = Array.from({ length: 30 }, (_, i) => (i === 0 ? FIRST : `token-${i}`))
+  return Object.fromEntries(
+    tokens.map((token, i) => {
+      return [token, { objects: parts[i % 3]!, more: true, next: `token-${i + 1}` }]
+    }),
+  )
+}
+
 export const indexListingCells: Cell[] = indexCells([
   {
     ...REFUSED,
@@ -221,6 +236,10 @@ export const indexListingCells: Cell[] = indexCells([
     },
     { ...keeps, quick: true, says: /there is more, and where it was before/ },
   ),
+  paged('its pages come again, under ever new tokens', 'after three pages', comingAgain(), {
+    ...keeps,
+    says: /there is more, and lists the same again/,
+  }),
   paged(
     'the pages overlap',
     'at the second page',

@@ -165,8 +165,13 @@ const UNBELIEVED: [name: string, pages: Answer[], message: RegExp][] = [
   ],
   [
     'tokens that lead round',
-    ['x', 'y', 'z', 'x', 'y', 'z', 'x'].map((token) => page([entry('a')], token)),
+    ['x', 'y', 'z', 'x', 'y', 'z', 'x'].map((token, i) => page([entry(`${i}`)], token)),
     /more, and where it was before/,
+  ],
+  [
+    'pages that come again under ever new tokens',
+    Array.from({ length: 20 }, (_, i) => page([entry('abc'[i % 3]!)], `token ${i}`)),
+    /more, and lists the same again/,
   ],
   [
     'an object without a key',
