@@ -124,7 +124,7 @@ export class HashPool {
 
   #give(wanted: WantedHash): void {
     const idlest = this.#idlest()
-    const allBusy = idlest.saturated && this.#threads.every(isSaturated)
+    const allBusy = idlest.saturated && this.#threads.every(({ saturated }) => saturated)
     const wouldHelp = allBusy && idlest.load >= BUSY_BYTES && this.#threads.length < this.#most
     const member = wouldHelp ? this.#addThread() : idlest
     member.take(wanted)
@@ -157,7 +157,7 @@ export class HashPool {
   #share(): void {
     this.#reserved = this.#running
     const share = Math.ceil((this.#atOnce - this.#reserved) / this.#threads.length)
-    for (const { hasher } of this.#threads) hasher.giveShare(Math.max(1, share))
+    for (const { hasher } of this.#threads) hasher.giveShare(share)
   }
 
   /** Segments that the main thread is reading. */
@@ -181,8 +181,4 @@ export class HashPool {
     this.#closed = true
     await Promise.all(this.#hashers.map((hasher) => hasher.close()))
   }
-}
-
-function isSaturated({ saturated }: Member<HashThread>): boolean {
-  return saturated
 }

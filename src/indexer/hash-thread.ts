@@ -2,64 +2,20 @@
 import { extname } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import { KeepgwError, messageOf } from '../errors.ts'
+import { RemoteError, type RequestCounts } from '../remote/remote.ts'
 import {
-  type ReadRequest,
-  RemoteError,
-  type RemoteFailure,
-  type RequestCounts,
-} from '../remote/remote.ts'
+  type AccessQuestion,
+  type FromWorker,
+  HASH_BYTES,
+  type HashAnswers,
+  type HashFailure,
+  type HashTask,
+  type ToWorker,
+} from './hash-messages.ts'
 import type { SegmentHasherContext, SegmentHasherSetup, WantedHash } from './segment-hasher.ts'
-
-export interface HashTask {
-  id: number
-  request: ReadRequest
-}
-
-export interface HashFailure {
-  id: number
-  failure: RemoteFailure
-  message: string
-  hint: string | undefined
-}
-
-/** What has become of some tasks, in the form that is cheapest to hand over. */
-export interface HashAnswers {
-  /** Tasks that were done. */
-  ids: number[]
-  /** Their MD5s, 16 bytes each. */
-  hashes: Uint8Array
-  failures: HashFailure[]
-  /** All that the thread has made. */
-  requests: RequestCounts
-}
-
-/** A question of a thread's reader (see openReader) and the answer to it. */
-export interface AccessQuestion {
-  id: number
-  query: unknown
-}
-export interface AccessAnswer {
-  id: number
-  access?: unknown
-  /** The thread knows it again by `code`. */
-  failure?: { code: string; message: string }
-}
-
-/** Several at a time: a message costs as much as the hash of a small object. */
-export type ToWorker =
-  | { tasks: HashTask[] }
-  | { access: AccessAnswer }
-  /** Segments that this thread reads at once from now on. */
-  | { share: number }
-export type FromWorker =
-  | { answers: HashAnswers }
-  | { ask: AccessQuestion }
-  /** Whether the thread has as much to do as one can. */
-  | { saturated: boolean }
 
 /** The source runs as it is in tests, compiled in the package: the worker has the same ending. */
 const WORKER = new URL(`./hash-worker${extname(import.meta.url)}`, import.meta.url)
-export const HASH_BYTES = 16
 /** What a thread holds beside its buffers is little; without limits V8 is in no hurry to clear up. */
 const HEAP = { maxYoungGenerationSizeMb: 16, maxOldGenerationSizeMb: 128 }
 
@@ -148,8 +104,9 @@ export class HashThread {
     try {
       this.#post({ access: { id, access: await this.#context.access(query) } })
     } catch (error) {
-      const code = (error as NodeJS.ErrnoException).code ?? ''
-      this.#post({ access: { id, failure: { code, message: messageOf(error) } } })
+      const { code, name } = error as NodeJS.ErrnoException
+      const failure = { code: code || name, message: messageOf(error) }
+      this.#post({ access: { id, failure } })
     }
   }
 

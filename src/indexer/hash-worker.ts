@@ -1,7 +1,7 @@
 /** A thread that hashes segments; hash-thread.ts is its other end. */
 import { parentPort, workerData } from 'node:worker_threads'
-import { KeepgwError, messageOf } from '../errors.ts'
-import { RemoteError } from '../remote/remote.ts'
+import { KeepgwError } from '../errors.ts'
+import type { RemoteError } from '../remote/remote.ts'
 import {
   type AccessAnswer,
   type FromWorker,
@@ -9,7 +9,7 @@ import {
   type HashFailure,
   type HashTask,
   type ToWorker,
-} from './hash-thread.ts'
+} from './hash-messages.ts'
 import { SegmentHasher, type SegmentHasherSetup } from './segment-hasher.ts'
 
 /** Results wait this long for others to go with them. */
@@ -39,7 +39,8 @@ async function run({ id, request }: HashTask): Promise<void> {
     hashes.push(md5)
     done.push(id)
   } catch (error) {
-    failures.push({ id, ...failureOf(error) })
+    const { failure, message, hint } = error as RemoteError
+    failures.push({ id, failure, message, hint })
   }
   // A message costs as much as a small object's hash, so it is sent for several.
   if (done.length + failures.length === 1) setTimeout(report, REPORT_MS)
@@ -57,12 +58,6 @@ function report(): void {
 
 function post(message: FromWorker): void {
   parentPort!.postMessage(message)
-}
-
-function failureOf(error: unknown): Omit<HashFailure, 'id'> {
-  const { failure, hint } =
-    error instanceof RemoteError ? error : { failure: 'unreachable' as const, hint: undefined }
-  return { failure, message: messageOf(error), hint }
 }
 
 /** Asks the main thread what the reader must know. */

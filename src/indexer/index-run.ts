@@ -1,4 +1,6 @@
 /** One run of `keepgw index`: walk the remote, read what is new or changed, record it. */
+
+import { HeapBound } from '../heap.ts'
 import type { RunReport } from '../mapping/catalog-contents.ts'
 import { openForWriting, settleDescription, type WritableMapping } from '../mapping/open-mapping.ts'
 import { takeProofs } from '../mapping/proofs.ts'
@@ -7,7 +9,6 @@ import { dropVanished } from './drop.ts'
 import { dryRun } from './dry-run.ts'
 import { EtagPolicy } from './etag-policy.ts'
 import { makeScope } from './filter.ts'
-import { HeapBound } from './heap.ts'
 import { checkOptions, type IndexOptions } from './index-options.ts'
 import { LimitReached, RunBudget } from './limits.ts'
 import { ObjectIndexer } from './object-indexer.ts'
@@ -159,7 +160,7 @@ class IndexRun {
     })
     for await (const page of pages) {
       this.#tally.listed(page)
-      this.#heap.page()
+      this.#heap.look()
       for (const task of page.tasks) {
         if (!this.#budget.takeObject()) await this.#takeReturned(allDecided)
         const begun = trust === undefined ? objects.read(task) : trust.add(task)

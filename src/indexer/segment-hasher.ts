@@ -11,12 +11,13 @@ import { openEngine } from '../hash/engine.ts'
 import type { HashEngine } from '../hash/md5.ts'
 import type { OpenOptions } from '../remote/open.ts'
 import { openReader } from '../remote/open-reader.ts'
-import type {
-  ReadRequest,
-  RemoteReader,
-  RemoteSpec,
-  RequestCounts,
-  Sink,
+import {
+  asRemoteError,
+  type ReadRequest,
+  type RemoteReader,
+  type RemoteSpec,
+  type RequestCounts,
+  type Sink,
 } from '../remote/remote.ts'
 import { readResuming } from '../remote/resume.ts'
 
@@ -127,16 +128,18 @@ export class SegmentHasher {
       this.#running.delete(wanted)
       this.#begin()
     }
-    await this.#read(wanted.request).finally(ended).then(wanted.resolve, wanted.reject)
+    const fail = (error: unknown): void => wanted.reject(asRemoteError(error))
+    await this.#read(wanted.request).finally(ended).then(wanted.resolve, fail)
   }
 
   async #read(request: ReadRequest): Promise<Buffer> {
-    this.#closing.signal.throwIfAborted()
+    const { signal } = this.#closing
+    signal.throwIfAborted()
     using hasher = this.#engine.open()
     const sink: Sink = Object.assign((chunk: Uint8Array) => hasher.update(chunk), {
       room: () => hasher.room(),
     })
-    await readResuming(this.#reader, request, this.#limit?.before(sink) ?? sink)
+    await readResuming(this.#reader, request, this.#limit?.before(sink) ?? sink, signal)
     return await hasher.digest()
   }
 

@@ -2,7 +2,7 @@
  * A remote is where objects lie: a bucket or a directory tree. This is all the rest of keepgw knows
  * about it; `s3/` and `directory/` implement it, and test/suites/remote.ts holds both to it.
  */
-import { KeepgwError, type KeepgwErrorOptions } from '../errors.ts'
+import { KeepgwError, type KeepgwErrorOptions, messageOf } from '../errors.ts'
 
 /** Names a remote and how to reach it. Plain data: it travels to worker threads and into remote.json. */
 export type RemoteSpec = S3Spec | DirectorySpec
@@ -182,4 +182,10 @@ export class RemoteError extends KeepgwError {
     this.failure = failure
     this.delivered = options.delivered ?? 0
   }
+}
+
+/** Returns what a read has thrown as the RemoteError that it is, or else as `unreachable`. */
+export function asRemoteError(thrown: unknown): RemoteError {
+  if (thrown instanceof RemoteError) return thrown
+  return new RemoteError('unreachable', messageOf(thrown), { cause: thrown })
 }

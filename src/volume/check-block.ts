@@ -1,8 +1,9 @@
 /** Tells whether a block is there, if it can be without reading it. */
 import { EMPTY_HASH } from '../keep/locator.ts'
+import { asRemoteError } from '../remote/remote.ts'
 import { withIdleLimit } from './idle-limit.ts'
 import { readBlock } from './read-block.ts'
-import { asRemoteError, type BlockQuery, SourceWalk } from './source-walk.ts'
+import { type BlockQuery, SourceWalk } from './source-walk.ts'
 import type { BlockSource } from './volume.ts'
 
 /** Places without proof that are asked at most, before the block is read. */

@@ -70,8 +70,8 @@ export class Piece {
 
   /** Ends it at byte `to`, which has not come yet; only in its turn. */
   endAt(to: number): void {
+    this.#isCut = to < this.#to
     this.#to = to
-    this.#isCut = true
   }
 
   /** Ends the request, if it is under way; the promise is for when its memory is free. */

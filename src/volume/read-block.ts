@@ -4,11 +4,11 @@
  */
 import { type BlockHasher, nodeEngine } from '../hash/md5.ts'
 import { EMPTY_HASH } from '../keep/locator.ts'
-import { RemoteError, type Sink } from '../remote/remote.ts'
+import { asRemoteError, RemoteError, type Sink } from '../remote/remote.ts'
 import { Stalled, withIdleLimit } from './idle-limit.ts'
 import { type Attempt, type Begin, type Outcome, race } from './race.ts'
 import { readSliced } from './sliced-read.ts'
-import { asRemoteError, BlockError, type BlockQuery, SourceWalk } from './source-walk.ts'
+import { BlockError, type BlockQuery, SourceWalk } from './source-walk.ts'
 import type { BlockSource } from './volume.ts'
 
 /** Where a block goes. */

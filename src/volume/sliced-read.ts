@@ -77,11 +77,14 @@ class SlicedRead {
     const onAbort = () => {
       for (const piece of [this.#head, ...this.#ahead]) void piece?.stop(signal.reason)
     }
-    signal.throwIfAborted()
     signal.addEventListener('abort', onAbort, { once: true })
     const endLooks = this.#shared.clock.every(LOOK_MS, () => this.#look())
     try {
-      while (this.#at < this.#source.length) await this.#advance()
+      while (this.#at < this.#source.length) {
+        // A piece that has had all its bytes does not tell that it was ended.
+        signal.throwIfAborted()
+        await this.#advance()
+      }
     } finally {
       endLooks()
       // Who was ended at once, as by a faster place, has learnt nothing of the store.

@@ -1,7 +1,7 @@
 /** The way through the sources of one block, over all volumes, and the account of what failed. */
 import { KeepgwError, messageOf } from '../errors.ts'
 import type { HashEngine } from '../hash/md5.ts'
-import { RemoteError, type RemoteFailure } from '../remote/remote.ts'
+import type { RemoteFailure } from '../remote/remote.ts'
 import type { FailureMemory } from './failure-memory.ts'
 import type { Hedging } from './hedging.ts'
 import { withIdleLimit } from './idle-limit.ts'
@@ -240,10 +240,4 @@ export class SourceWalk {
   ): void {
     this.#query.onFailover?.({ cause, source: String(place), offset, message, resumed })
   }
-}
-
-/** Returns the error of a source as the RemoteError that it is, or as `unreachable`. */
-export function asRemoteError(thrown: unknown): RemoteError {
-  if (thrown instanceof RemoteError) return thrown
-  return new RemoteError('unreachable', messageOf(thrown), { cause: thrown })
 }

@@ -5,11 +5,13 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, beforeEach, describe, it } from 'node:test'
 import { setImmediate } from 'node:timers/promises'
+import { shareBandwidth } from '../../src/bandwidth.ts'
 import { makeScope } from '../../src/indexer/filter.ts'
 import { HashPool } from '../../src/indexer/hash-pool.ts'
 import { indexRemote } from '../../src/indexer/index-run.ts'
 import { MAX_BLOCK } from '../../src/mapping/place-line.ts'
 import type { DirectorySpec } from '../../src/remote/remote.ts'
+import { openBucket, partOf, startStub } from '../remote/s3/stub.ts'
 
 /** Workers that were started since the test began. */
 let threads = 0
@@ -100,25 +102,52 @@ describe('a hash pool', () => {
     await pool.close()
   })
 
-  it('leaves the segments to threads once the main one is busy', { timeout: 60_000 }, async () => {
-    const pool = new HashPool(spec, { ...options, connections: 7 })
-    const hashes: Promise<Buffer>[] = []
-    const handOver = (): void => {
-      for (let i = 0; i < 10; i++) hashes.push(pool.hash(range(hashes.length)))
-    }
-    while (threads === 0) {
+  for (const connections of [1, 7]) {
+    it(`leaves the segments to threads once the main one is busy, ${connections} at once`, {
+      timeout: 60_000,
+    }, async () => {
+      const pool = new HashPool(spec, { ...options, connections })
+      const hashes: Promise<Buffer>[] = []
+      const handOver = (): void => {
+        for (let i = 0; i < 10; i++) hashes.push(pool.hash(range(hashes.length)))
+      }
+      while (threads === 0) {
+        handOver()
+        const until = performance.now() + 10
+        while (performance.now() < until);
+        await setImmediate()
+      }
       handOver()
-      const until = performance.now() + 10
-      while (performance.now() < until);
-      await setImmediate()
-    }
-    handOver()
-    for (const [i, hash] of (await Promise.all(hashes)).entries()) {
-      assert.equal(hash.toString('hex'), md5Of(range(i)))
-    }
-    const underWay = assert.rejects(pool.hash({ key: 'sparse', offset: 0, length: MAX_BLOCK }))
+      for (const [i, hash] of (await Promise.all(hashes)).entries()) {
+        assert.equal(hash.toString('hex'), md5Of(range(i)))
+      }
+      const underWay = assert.rejects(pool.hash({ key: 'sparse', offset: 0, length: MAX_BLOCK }))
+      await pool.close()
+      await underWay
+    })
+  }
+
+  it('leaves no timer behind when it is closed in the middle of a body', async (t) => {
+    const begun = Promise.withResolvers<void>()
+    const stub = await startStub(t, (asked, res) => {
+      const { status, headers } = partOf(patterned, asked)
+      res.writeHead(status, { ...headers, 'Content-Length': 1000 })
+      res.write(patterned.subarray(0, 500), () => begun.resolve())
+      return undefined
+    })
+    const store = openBucket(t, stub)
+    const access = (query: unknown) => store.access(query)
+    const timers = () => process.getActiveResourcesInfo().filter((name) => name === 'Timeout')
+    const before = timers().length
+    const bandwidth = shareBandwidth(1)
+    const pool = new HashPool(store.spec, { ...options, access, bandwidth })
+    const reading = assert.rejects(pool.hash({ key: 'key', offset: 0, length: 1000 }), /ended/)
+    await begun.promise
+    while (timers().length === before) await setImmediate()
     await pool.close()
-    await underWay
+    await reading
+    for (let i = 0; i < 10; i++) await setImmediate()
+    assert.equal(timers().length, before)
   })
 
   it('fails what is under way, and all that comes later, when it is closed', async () => {

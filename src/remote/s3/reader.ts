@@ -130,7 +130,9 @@ class Body {
       if (wanted.length === chunk.length) return pause
       // Not before the sink has come back: the memory is its own until then.
       if (pause === undefined) throw new TooLong()
-      return pause.then(() => Promise.reject(new TooLong()))
+      return pause.then(() => {
+        throw new TooLong()
+      })
     })
   }
 

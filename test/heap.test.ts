@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { getHeapSpaceStatistics } from 'node:v8'
-import { HeapBound } from '../../src/indexer/heap.ts'
+import { HeapBound } from '../src/heap.ts'
 
 const MB = 2 ** 20
 
@@ -21,7 +21,7 @@ function longRun(pages: number, afterPage: () => void): number {
 
 test('the young generation stops growing in a long run, and may grow after it', () => {
   const bound = new HeapBound()
-  const bounded = longRun(200, () => bound.page())
+  const bounded = longRun(200, () => bound.look())
   bound.end()
   const free = longRun(400, () => {})
   assert.ok(bounded <= 32 * MB, `${bounded / MB} MiB while it was bound`)

@@ -1,26 +1,27 @@
 /**
- * Keeps V8 from taking memory that it does not need. A run's objects live as long as their batch is
- * being written: long enough to be taken for old ones, so that V8 lets the young generation grow
- * without need, and collects the old one only when there is several times as much rubbish in it as
- * there was in use. How much that comes to depends on how long a run takes, and not on what it needs.
+ * Keeps V8 from taking memory that it does not need. The objects of a run live as long as their batch is
+ * being written, those of an index until its reader has taken them: long enough to be taken for old ones,
+ * so that V8 lets the young generation grow without need, and collects the old one only when there is
+ * several times as much rubbish in it as there was in use. How much that comes to depends on how long the
+ * work takes, and not on what it needs.
  */
 import { getHeapSpaceStatistics, setFlagsFromString } from 'node:v8'
 
-/** Bytes of the young generation that do for any run; with less, too much is taken for old. */
+/** Bytes of the young generation that do for any work; with less, too much is taken for old. */
 const YOUNG_BYTES = 16 * 2 ** 20
 /** Rubbish that may gather among the old objects, in percent of what was in use. */
 const GROWING_PERCENT = 100
 
 /**
- * One run's. V8 has no other way to set these limits in a process that runs already: the flags are
+ * One run's, or one service's. V8 has no other way to set these limits in a process that runs already: the flags are
  * read whenever a generation is about to grow, and one that V8 does not know changes nothing. They are
  * the whole process's.
  */
 export class HeapBound {
   #isSet = false
 
-  /** Another page of the listing has come. Once the young generation is large enough, it stays so. */
-  page(): void {
+  /** To be called now and again. Once the young generation is large enough, it stays so. */
+  look(): void {
     if (this.#isSet || youngBytes() < YOUNG_BYTES) return
     this.#isSet = true
     setFlags(1, GROWING_PERCENT)
