@@ -13,9 +13,9 @@ const YOUNG_BYTES = 16 * 2 ** 20
 const GROWING_PERCENT = 100
 
 /**
- * One run's, or one service's. V8 has no other way to set these limits in a process that runs already: the flags are
- * read whenever a generation is about to grow, and one that V8 does not know changes nothing. They are
- * the whole process's.
+ * One run's, or one index's. V8 has no other way to set these limits in a process that runs already: the
+ * flags are read whenever a generation is about to grow, and one that V8 does not know changes nothing. They
+ * are the whole process's.
  */
 export class HeapBound {
   #isSet = false

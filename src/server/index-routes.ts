@@ -1,5 +1,6 @@
 /** What keep-balance asks: which volumes there are, and which blocks they hold. */
 import { once } from 'node:events'
+import { HeapBound } from '../heap.ts'
 import type { Volume } from '../volume/volume.ts'
 import { authorize } from './access.ts'
 import { Refused } from './errors.ts'
@@ -57,15 +58,21 @@ async function sendIndex(ctx: Context, volumes: readonly Volume[], inPath: strin
   const { res, state } = ctx
   const prefix = inPath || new URLSearchParams(state.query).get('prefix') || ''
   if (!/^[0-9a-f]{0,32}$/.test(prefix)) throw new Refused(400, 'Bad Request')
-  // The first batch is at hand before the status goes out: most errors can still be answered.
-  for await (const text of indexText(volumes, prefix)) {
-    if (ctx.respond !== false) {
-      ctx.respond = false
-      ctx.status = 200
-      ctx.set('Content-Type', 'text/plain; charset=utf-8')
+  const heap = new HeapBound()
+  try {
+    // The first batch is at hand before the status goes out: most errors can still be answered.
+    for await (const text of indexText(volumes, prefix)) {
+      if (ctx.respond !== false) {
+        ctx.respond = false
+        ctx.status = 200
+        ctx.set('Content-Type', 'text/plain; charset=utf-8')
+      }
+      heap.look()
+      await write(res, text, state.signal)
+      state.bodyBytes += text.length
     }
-    await write(res, text, state.signal)
-    state.bodyBytes += text.length
+  } finally {
+    heap.end()
   }
   res.end()
 }

@@ -1,16 +1,12 @@
 /** Opens what settings name, and serves it. */
 import type { Logger } from 'pino'
 import { messageOf } from '../errors.ts'
-import { HeapBound } from '../heap.ts'
 import { BlockCache } from '../volume/cache/cache.ts'
 import { openVolume, parseVolume } from '../volume/spec.ts'
 import { type Mount, makeMount } from './mounts.ts'
 import { type RunningServer, startServer } from './serve.ts'
 import type { ServeSettings, VolumeSetting } from './settings.ts'
 import type { Snapshot } from './snapshot.ts'
-
-/** Milliseconds between two looks at how large the heap has become. */
-const HEAP_LOOK = 1000
 
 /** What a server needs to know: all that settings have but what they were taken from. */
 export type ServerSettings = Omit<ServeSettings, 'cluster' | 'workers'>
@@ -39,11 +35,7 @@ export async function startService(
 ): Promise<RunningService> {
   const mounts: Mount[] = []
   let cache: BlockCache | undefined
-  const heap = new HeapBound()
-  const looks = setInterval(() => heap.look(), HEAP_LOOK).unref()
   const closeAll = async () => {
-    clearInterval(looks)
-    heap.end()
     await cache?.close()
     await Promise.all(mounts.map(({ volume }) => volume.close()))
   }
