@@ -7,8 +7,6 @@
  */
 import { getHeapSpaceStatistics, setFlagsFromString } from 'node:v8'
 
-/** Bytes of the young generation that do for any work; with less, too much is taken for old. */
-const YOUNG_BYTES = 16 * 2 ** 20
 /** Rubbish that may gather among the old objects, in percent of what was in use. */
 const GROWING_PERCENT = 100
 
@@ -18,11 +16,17 @@ const GROWING_PERCENT = 100
  * are the whole process's.
  */
 export class HeapBound {
+  readonly #youngBytes: number
   #isSet = false
+
+  /** The young generation may have `youngBytes`; with too little, too much is taken for old. */
+  constructor(youngBytes: number) {
+    this.#youngBytes = youngBytes
+  }
 
   /** To be called now and again. Once the young generation is large enough, it stays so. */
   look(): void {
-    if (this.#isSet || youngBytes() < YOUNG_BYTES) return
+    if (this.#isSet || youngBytes() < this.#youngBytes) return
     this.#isSet = true
     setFlags(1, GROWING_PERCENT)
   }

@@ -20,7 +20,7 @@ function longRun(pages: number, afterPage: () => void): number {
 }
 
 test('the young generation stops growing in a long run, and may grow after it', () => {
-  const bound = new HeapBound()
+  const bound = new HeapBound(16 * MB)
   const bounded = longRun(200, () => bound.look())
   bound.end()
   const free = longRun(400, () => {})

@@ -42,6 +42,12 @@ export async function indexRemote(
   }
 }
 
+/**
+ * Of V8's young generation (HeapBound). A batch lives until it is written: with half of this, a first run
+ * with --etag=trust takes a tenth more CPU, with twice as much it takes no less.
+ */
+const YOUNG_BYTES = 32 * 2 ** 20
+
 class IndexRun {
   readonly #options: IndexOptions
   readonly #mapping: WritableMapping
@@ -50,7 +56,7 @@ class IndexRun {
   readonly #tally: RunTally
   readonly #budget: RunBudget
   readonly #etags: EtagPolicy
-  readonly #heap = new HeapBound()
+  readonly #heap = new HeapBound(YOUNG_BYTES)
   /** Aborted by the caller, by a limit, or by a failure that ends the run: what comes first counts. */
   readonly #stop = new AbortController()
 

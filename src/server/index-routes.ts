@@ -11,6 +11,9 @@ import type { Service } from './service.ts'
 /** Characters of an index that go out together. */
 const BATCH = 32_768
 
+/** Of V8's young generation (HeapBound). What becomes of a block is over in a moment. */
+const YOUNG_BYTES = 16 * 2 ** 20
+
 /** Answers with every block of all volumes whose hash starts with the prefix. */
 export async function getIndex(service: Service, ctx: Context, prefix = ''): Promise<void> {
   authorizeRoot(service, ctx)
@@ -58,7 +61,7 @@ async function sendIndex(ctx: Context, volumes: readonly Volume[], inPath: strin
   const { res, state } = ctx
   const prefix = inPath || new URLSearchParams(state.query).get('prefix') || ''
   if (!/^[0-9a-f]{0,32}$/.test(prefix)) throw new Refused(400, 'Bad Request')
-  const heap = new HeapBound()
+  const heap = new HeapBound(YOUNG_BYTES)
   try {
     // The first batch is at hand before the status goes out: most errors can still be answered.
     for await (const text of indexText(volumes, prefix)) {
