@@ -1,5 +1,4 @@
 /** One run of `keepgw index`: walk the remote, read what is new or changed, record it. */
-
 import { HeapBound } from '../heap.ts'
 import type { RunReport } from '../mapping/catalog-contents.ts'
 import { openForWriting, settleDescription, type WritableMapping } from '../mapping/open-mapping.ts'
