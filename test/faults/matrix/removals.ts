@@ -61,8 +61,8 @@ export const REMOVALS: Record<Safeguard, Removal> = {
   },
   'a listing must come to its end': {
     file: 'src/remote/s3/list.ts',
-    text: 'if (!next || next === known) {',
-    instead: 'if (!next) return\n    if (next === known) {',
+    text: "if (!token) throw refuse('not where')",
+    instead: 'if (!token) return',
   },
   'a listing must have what was asked for': {
     file: 'src/remote/s3/list.ts',
