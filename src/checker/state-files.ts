@@ -5,6 +5,7 @@ import { KeepgwError, messageOf } from '../errors.ts'
 import { Catalog } from '../mapping/catalog.ts'
 import { CatalogDamaged } from '../mapping/catalog-disk.ts'
 import { findDescription, type MappingDescription, stateDir } from '../mapping/description.ts'
+import { isShard } from '../mapping/tree.ts'
 import type { Finding, Found } from './findings.ts'
 import { refuseInUse } from './in-use.ts'
 import { moveAside } from './mender.ts'
@@ -39,7 +40,7 @@ export async function findDescribed(
 
 function hasTree(dir: string): boolean {
   try {
-    return readdirSync(dir).some((name) => /^[0-9a-f]{3}$/.test(name))
+    return readdirSync(dir).some(isShard)
   } catch {
     return false
   }

@@ -4,10 +4,10 @@ import { closeSync, openSync, readdirSync, readSync } from 'node:fs'
 import { join } from 'node:path'
 import { messageOf } from '../errors.ts'
 import { isMissing } from '../mapping/missing.ts'
+import { isShard } from '../mapping/tree.ts'
 
 /** Directories of a tree: the first three digits of the hashes in them. */
 export const SHARDS = 4096
-const SHARD = /^[0-9a-f]{3}$/
 const HASH = /^[0-9a-f]{32}$/
 const LEFTOVER = /^\.[0-9a-f]{32}\.new$/
 const CHUNK = Buffer.allocUnsafe(65_536)
@@ -31,7 +31,7 @@ export interface Line {
 /** Yields what lies at the top of a mapping and is none of its directories. */
 export function* strangersAt(mappings: string): Iterable<string> {
   for (const name of readdirSync(mappings).sort()) {
-    if (!SHARD.test(name) && name !== '.keepgw') yield name
+    if (!isShard(name) && name !== '.keepgw') yield name
   }
 }
 

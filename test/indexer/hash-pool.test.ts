@@ -5,10 +5,14 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, beforeEach, describe, it } from 'node:test'
 import { setImmediate } from 'node:timers/promises'
+import { inspect } from 'node:util'
+import type { Worker } from 'node:worker_threads'
 import { shareBandwidth } from '../../src/bandwidth.ts'
 import { makeScope } from '../../src/indexer/filter.ts'
 import { HashPool } from '../../src/indexer/hash-pool.ts'
+import { HashThread } from '../../src/indexer/hash-thread.ts'
 import { indexRemote } from '../../src/indexer/index-run.ts'
+import { SegmentHasher } from '../../src/indexer/segment-hasher.ts'
 import { MAX_BLOCK } from '../../src/mapping/place-line.ts'
 import type { DirectorySpec } from '../../src/remote/remote.ts'
 import { openBucket, partOf, startStub } from '../remote/s3/stub.ts'
@@ -127,6 +131,46 @@ describe('a hash pool', () => {
     })
   }
 
+  it('reads no more at once than it may while threads take over', {
+    timeout: 60_000,
+  }, async (t) => {
+    const held: (() => void)[] = []
+    let most = 0
+    const stub = await startStub(t, (asked, res) => {
+      const { status, headers } = partOf(patterned, asked)
+      held.push(() => res.writeHead(status, headers).end(patterned.subarray(0, 5)))
+      most = Math.max(most, held.length)
+      return undefined
+    })
+    const store = openBucket(t, stub)
+    const access = (query: unknown) => store.access(query)
+    const pool = new HashPool(store.spec, { ...options, access })
+    const started = new Promise<Worker>((resolve) => process.once('worker', resolve))
+    const hashes: Promise<Buffer>[] = []
+    while (threads === 0) {
+      hashes.push(pool.hash({ key: 'key', offset: 0, length: 5 }))
+      const until = performance.now() + 5
+      while (performance.now() < until);
+      await setImmediate()
+    }
+    // The thread has got its segments and waits for its turn; if it did not, its request would come now.
+    const { performance: thread } = await started
+    while (thread.eventLoopUtilization().idle === 0) await setImmediate()
+    for (let i = 0; i < 300; i++) await setImmediate()
+    assert.equal(held.length, options.connections)
+    let isDone = false
+    const done = Promise.all(hashes).then(() => {
+      isDone = true
+    })
+    while (!isDone) {
+      held.shift()?.()
+      await setImmediate()
+    }
+    await done
+    assert.equal(most, options.connections)
+    await pool.close()
+  })
+
   it('leaves no timer behind when it is closed in the middle of a body', async (t) => {
     const begun = Promise.withResolvers<void>()
     const stub = await startStub(t, (asked, res) => {
@@ -148,6 +192,34 @@ describe('a hash pool', () => {
     await reading
     for (let i = 0; i < 10; i++) await setImmediate()
     assert.equal(timers().length, before)
+  })
+
+  it('says the same of a failure on the main thread and in another one', async () => {
+    const setup = {
+      spec: { kind: 's3', bucket: 'bucket', endpoint: 'http://127.0.0.1:1' },
+      options: { attempts: 1, connections: 2 },
+      bandwidth: undefined,
+    } as const
+    const context = {
+      access: async () => {
+        throw Object.assign(new Error('they have ended'), { name: 'CredentialsProviderError' })
+      },
+      onSaturated: () => {},
+    }
+    const failures: unknown[] = []
+    for (const hasher of [new SegmentHasher(setup, context), new HashThread(setup, context)]) {
+      const request = { key: 'key', offset: 0, length: 1 }
+      const { promise, resolve, reject } = Promise.withResolvers<Buffer>()
+      hasher.take({ request, resolve, reject })
+      const { failure, message, hint } = await promise.then(
+        () => assert.fail('it was read'),
+        (error) => error,
+      )
+      failures.push({ failure, message, hint })
+      await hasher.close()
+    }
+    assert.deepEqual(failures[1], failures[0])
+    assert.match(inspect(failures[0]), /unreachable.*CredentialsProviderError: they have ended/s)
   })
 
   it('fails what is under way, and all that comes later, when it is closed', async () => {

@@ -28,6 +28,8 @@ export async function* listObjects(
   // XML cannot hold every byte that a key can.
   const always = { 'list-type': '2', 'encoding-type': 'url', prefix }
   const { after, signal } = options
+  const refuse = (how: string): RemoteError =>
+    new RemoteError('unreachable', `${what}: the store says there is more, and ${how}`)
   let query: Record<string, string> = after ? { ...always, 'start-after': after } : always
   // Of an earlier page: the first, second, fourth, eighth … (Brent's way to find a cycle).
   let known: { token: string; lastKey: string | undefined } | undefined
@@ -39,8 +41,6 @@ export async function* listObjects(
     if (!raw.isTruncated) return
     const { nextToken: token } = raw
     const lastKey = lastKeyOf(page)
-    const refuse = (how: string): RemoteError =>
-      new RemoteError('unreachable', `${what}: the store says there is more, and ${how}`)
     if (!token) throw refuse('not where')
     if (token === known?.token) throw refuse('where it was before')
     // Some make a new token each time.

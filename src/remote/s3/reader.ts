@@ -124,10 +124,11 @@ class Body {
   constructor(length: number, sink: Sink) {
     this.#length = length
     this.take = sinkInto(sink, (chunk) => {
-      const wanted = chunk.subarray(0, length - this.delivered)
+      const most = length - this.delivered
+      const wanted = chunk.length > most ? chunk.subarray(0, most) : chunk
       const pause = wanted.length > 0 ? sink(wanted) : undefined
       this.delivered += wanted.length
-      if (wanted.length === chunk.length) return pause
+      if (wanted === chunk) return pause
       // Not before the sink has come back: the memory is its own until then.
       if (pause === undefined) throw new TooLong()
       return pause.then(() => {
