@@ -202,7 +202,7 @@ function reading(service: Service, how: Reading): Contender {
 
 function jobOf({ port }: Service, { readers, data }: Reading): Job {
   const blocks = [...data.objects.values()]
-  const wanted = blocks.map(({ md5, size }) => ({ path: `/${md5}+${size}`, md5 }))
+  const wanted = blocks.map(({ md5, size }) => ({ path: `/${md5}+${size}`, size, md5 }))
   return { port, readers, wanted }
 }
 
@@ -226,9 +226,9 @@ function against(
 async function besideBare({ runs }: Result, link: Route, data: DataSet): Promise<string> {
   const rates: number[] = []
   for (const _ of runs) {
-    const wanted = [...data.objects].map(([key, { md5 }]) => {
+    const wanted = [...data.objects].map(([key, { md5, size }]) => {
       const path = `/${data.bucket.name}/${key}`
-      return { path, headers: signedHeaders(link, 'GET', path), md5 }
+      return { path, headers: signedHeaders(link, 'GET', path), size, md5 }
     })
     const job = { port: Number(new URL(link.endpoint).port), readers: 1, wanted }
     const { wall } = await runClient('./reader.ts', job, new AbortController().signal)
