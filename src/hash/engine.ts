@@ -1,6 +1,6 @@
 /** The choice of how to hash. */
 import { loadKernel } from './kernel.ts'
-import { LaneEngine } from './lanes.ts'
+import { LaneEngine, PATIENT } from './lanes.ts'
 import { type HashEngine, nodeEngine } from './md5.ts'
 
 /**
@@ -8,12 +8,12 @@ import { type HashEngine, nodeEngine } from './md5.ts'
  * side by side, or Node's own MD5 where there is but one, or the machine cannot do more. Throws
  * KeepgwError where keepgw was not built.
  */
-export function openEngine(streams: number): HashEngine {
+export function openEngine(streams: number, patience = PATIENT): HashEngine {
   if (streams < 2) return nodeEngine
   const kernel = loadKernel()
   if (kernel === undefined) return nodeEngine
   try {
-    return new LaneEngine(kernel, streams)
+    return new LaneEngine(kernel, streams, patience)
   } catch (error) {
     if (error instanceof RangeError) return nodeEngine
     throw error

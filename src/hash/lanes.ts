@@ -3,15 +3,20 @@ import { type Kernel, LANES, type Lane } from './kernel.ts'
 import { LaneHasher, type Scheduler, SLOT_BYTES } from './lane-hasher.ts'
 import { type BlockHasher, type HashEngine, nodeEngine } from './md5.ts'
 
-/**
- * A stream that is full, or at its end, waits so long for others to fill the other lanes: longer where
- * others have come in time of late, and less long where they have not. Nothing stands still
- * meanwhile: the kernel has buffers for connections, too.
- */
-const PATIENCE_MS = { least: 2, most: 8 }
+/** How a stream that is full, or at its end, waits for others to fill the other lanes. */
+export interface Patience {
+  /** Milliseconds: longer where others have come in time of late, and less long where they have not. */
+  least: number
+  most: number
+  /** A stream that others have waited for so often in vain is not waited for until it moves again. */
+  stillAfter: number
+}
 
-/** A stream that others have waited for so often in vain is not waited for until it moves again. */
-const STILL_AFTER = 4
+/** Where CPU is all that counts: the kernel has buffers for connections, too. */
+export const PATIENT: Patience = { least: 2, most: 8, stillAfter: 4 }
+
+/** Where somebody waits for what is hashed, and a stream whose store is yet to answer must hold no other up. */
+export const BRISK: Patience = { least: 1, most: 2, stillAfter: 1 }
 
 /**
  * An engine whose hashers only gather bytes; in turns, of which there is at most one between two
@@ -23,15 +28,18 @@ export class LaneEngine implements HashEngine, Scheduler {
   readonly #kernel: Kernel
   readonly #hashers = new Set<LaneHasher>()
   readonly #freeSlots: number[]
+  readonly #patience: Patience
   #scheduled = false
-  /** Milliseconds. */
-  #patience = PATIENCE_MS.most
+  /** How long somebody waits now, milliseconds. */
+  #wait: number
   /** Runs while somebody waits for others to join. */
   #waiting: NodeJS.Timeout | undefined
 
   /** Throws RangeError where there is no address space for so many streams. */
-  constructor(kernel: Kernel, streams: number) {
+  constructor(kernel: Kernel, streams: number, patience = PATIENT) {
     this.#kernel = kernel
+    this.#patience = patience
+    this.#wait = patience.most
     // All at once: memory that grows later moves, and readers read right into it.
     const slots = kernel.allocate(streams * SLOT_BYTES)
     this.#freeSlots = Array.from({ length: streams }, (_, i) => slots + i * SLOT_BYTES).reverse()
@@ -64,7 +72,7 @@ export class LaneEngine implements HashEngine, Scheduler {
   #turn(): void {
     this.#scheduled = false
     if (this.#wouldFill()) {
-      if (this.#waiting !== undefined) this.#stopWaiting(this.#patience * 2)
+      if (this.#waiting !== undefined) this.#stopWaiting(this.#wait * 2)
       while (this.#wouldFill()) this.#run()
     }
     this.#settle()
@@ -72,24 +80,25 @@ export class LaneEngine implements HashEngine, Scheduler {
 
   /** Hashes what those have who are full or at their end, however few. */
   #lateTurn(): void {
-    this.#stopWaiting(this.#patience / 2)
+    this.#stopWaiting(this.#wait / 2)
     // A stream that stands still, as that of a slow client does, is not waited for time and again.
     for (const hasher of this.#hashers) hasher.missed = hasher.isFed ? 0 : hasher.missed + 1
     while (this.#someWait()) this.#run()
     this.#settle()
   }
 
-  #stopWaiting(patience: number): void {
+  /** The next one waits for `wait` milliseconds, or what comes next to it. */
+  #stopWaiting(wait: number): void {
     clearTimeout(this.#waiting)
     this.#waiting = undefined
-    this.#patience = Math.min(PATIENCE_MS.most, Math.max(PATIENCE_MS.least, patience))
+    this.#wait = Math.min(this.#patience.most, Math.max(this.#patience.least, wait))
   }
 
   #settle(): void {
     for (const hasher of this.#hashers) hasher.settle()
     if (this.#waiting !== undefined || !this.#someWait()) return
     for (const hasher of this.#hashers) hasher.isFed = hasher.full || hasher.ending
-    this.#waiting = setTimeout(() => this.#lateTurn(), this.#patience)
+    this.#waiting = setTimeout(() => this.#lateTurn(), this.#wait)
   }
 
   /** All lanes would be used, or as many as there can be. */
@@ -98,7 +107,7 @@ export class LaneEngine implements HashEngine, Scheduler {
     let expected = 0
     for (const hasher of this.#hashers) {
       if (hasher.ripe || hasher.ending) ready += 1
-      else if (hasher.missed < STILL_AFTER) expected += 1
+      else if (hasher.missed < this.#patience.stillAfter) expected += 1
     }
     return ready > 0 && (ready >= LANES || expected === 0)
   }

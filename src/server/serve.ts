@@ -3,6 +3,7 @@ import type { Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import type { Logger } from 'pino'
 import { openEngine } from '../hash/engine.ts'
+import { BRISK } from '../hash/lanes.ts'
 import type { SigningKey } from '../keep/signature.ts'
 import type { BlockCache } from '../volume/cache/cache.ts'
 import { FailureMemory } from '../volume/failure-memory.ts'
@@ -98,7 +99,7 @@ function makeService(options: ServeOptions): Service {
   }
   const metrics = new Metrics(counters, limits, cache)
   const failures = new FailureMemory()
-  const engine = openEngine(HASHED_AT_ONCE)
+  const engine = openEngine(HASHED_AT_ONCE, BRISK)
   const readAhead = new ReadAhead({ bytes: options.readAhead ?? 0 })
   const { hedgeAfter = 0 } = options
   const hedging = hedgeAfter === 0 ? undefined : new Hedging(hedgeAfter)

@@ -10,7 +10,7 @@ import { promisify } from 'node:util'
 import { openEngine } from '../../src/hash/engine.ts'
 import { loadKernel } from '../../src/hash/kernel.ts'
 import { RIPE_BYTES, SLOT_BYTES } from '../../src/hash/lane-hasher.ts'
-import { LaneEngine } from '../../src/hash/lanes.ts'
+import { BRISK, LaneEngine, PATIENT } from '../../src/hash/lanes.ts'
 import { nodeEngine } from '../../src/hash/md5.ts'
 import { describeEngine } from '../suites/engine.ts'
 
@@ -123,6 +123,27 @@ it('waits for a stream that stands still a few times, and then no more', { skip 
   await setImmediate()
   assert.equal(run.mock.callCount(), 0, 'it moves again, and is waited for')
 })
+
+for (const [patience, again] of [
+  [PATIENT, 'again'],
+  [BRISK, 'no more'],
+] as const) {
+  const { most } = patience
+  it(`that has waited for a stream up to ${most} ms waits for it ${again}`, { skip }, async (t) => {
+    const kernel = loadKernel()!
+    const run = t.mock.method(kernel, 'run')
+    const engine = new LaneEngine(kernel, 8, patience)
+    using still = engine.open()
+    void still.update(Buffer.alloc(1000))
+    using fast = engine.open()
+    const pieces = Array.from({ length: 20 }, () => fast.update(Buffer.alloc(100_000)))
+    await Promise.all(pieces)
+    run.mock.resetCalls()
+    void fast.update(Buffer.alloc(RIPE_BYTES))
+    await setImmediate()
+    assert.equal(run.mock.callCount() > 0, patience === BRISK)
+  })
+}
 
 it('lets what nobody waits for gather until all lanes have something to do', {
   skip,
