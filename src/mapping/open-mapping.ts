@@ -48,14 +48,16 @@ export async function openForWriting(
   await Catalog.make(dir)
   const catalog = Catalog.open(dir)
   let lock: MappingLock | undefined
+  let recorder: Recorder | undefined
   const close = async (): Promise<void> => {
+    await recorder?.close()
     // A full disk must not hide why the run failed; the next one finds this holder dead.
     await lock?.release().catch(() => {})
     await catalog.close()
   }
   try {
     lock = await acquireLock(catalog, options.command, { breakLock: options.breakLock ?? false })
-    const recorder = new Recorder(dir, catalog, lock.id)
+    recorder = new Recorder(dir, catalog, lock.id)
     const recovered = options.leaveBatch ? 0 : await recorder.recover()
     return { dir, description, catalog, recorder, recovered, close }
   } catch (error) {

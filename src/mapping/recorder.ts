@@ -20,7 +20,7 @@ import {
   segmentPlace,
   segmentRange,
 } from './record.ts'
-import { syncTree } from './sync.ts'
+import { TreeSync } from './sync.ts'
 import { isShard } from './tree.ts'
 import {
   applyPlan,
@@ -46,6 +46,7 @@ export class Recorder {
   readonly #mappings: string
   readonly #catalog: Catalog
   readonly #lockId: string
+  readonly #sync: TreeSync
   /** All hashes that this writer has planned files for, where the tree had none before. */
   readonly #planned: HashFilter | undefined
 
@@ -53,7 +54,13 @@ export class Recorder {
     this.#mappings = mappings
     this.#catalog = catalog
     this.#lockId = lockId
+    this.#sync = new TreeSync(mappings)
     if (!hasShards(mappings)) this.#planned = new HashFilter(FILTERED)
+  }
+
+  /** Resolves once nothing of it is left running. */
+  async close(): Promise<void> {
+    await this.#sync.close()
   }
 
   /** Finishes the batch that a crashed run had begun. Returns how many objects it was about. */
@@ -111,11 +118,14 @@ export class Recorder {
    * is therefore what the catalog says now, whatever it said when the reading began.
    */
   #settled(changes: Change[]): Change[] {
-    const last = new Map(changes.map(({ key, after }) => [key, after]))
-    return Array.from(last, ([key, after]) => {
+    const last = new Map<string, CatalogRecord | null>()
+    for (const { key, after } of changes) last.set(key, after)
+    const settled: Change[] = []
+    for (const [key, after] of last) {
       if (!fitsCatalog(key)) throw new KeepgwError(`a key is longer than ${MAX_KEY} bytes: ${key}`)
-      return { key, before: this.#catalog.get(key) ?? null, after }
-    })
+      settled.push({ key, before: this.#catalog.get(key) ?? null, after })
+    }
+    return settled
   }
 
   /** `mayBeNew`: nothing but this writer has written to files of these hashes, if it was first in the tree. */
@@ -156,7 +166,7 @@ export class Recorder {
       written.push(work(plan))
       if (written.length % FILES_PER_TURN === 0) await setImmediate()
     }
-    if (written.length > 0) await syncTree(this.#mappings, written)
+    if (written.length > 0) await this.#sync.sync(written)
   }
 
   #intent(

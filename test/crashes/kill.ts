@@ -55,7 +55,7 @@ export async function countSyncs(victim: Victim): Promise<number> {
   return calls()
 }
 
-/** Puts a `sync` first in the PATH that kills its parent when its `n`th call meets the condition. */
+/** Puts a `sync` first in the PATH that kills keepgw, whose helper starts it, when its `n`th call meets the condition. */
 async function fakeSync(victim: Victim, condition: string, when: 'before' | 'after') {
   const dir = await mkdtemp(join(victim.scratch, 'bin-'))
   const log = join(dir, 'calls')
@@ -65,7 +65,7 @@ async function fakeSync(victim: Victim, condition: string, when: 'before' | 'aft
     n=$(wc -l < '${log}')
     if ${condition}; then
       ${when === 'after' ? real : ':'}
-      kill -9 $PPID
+      kill -9 $(cut -d ' ' -f 4 /proc/$PPID/stat)
     else
       ${real}
     fi`

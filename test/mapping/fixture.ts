@@ -40,12 +40,14 @@ export async function makeMapping(): Promise<TestMapping> {
   await Catalog.make(dir)
   const catalog = Catalog.open(dir)
   const lock = await acquireLock(catalog, 'test')
+  const recorder = new Recorder(dir, catalog, lock.id)
   return {
     dir,
     catalog,
     lock,
-    recorder: new Recorder(dir, catalog, lock.id),
+    recorder,
     async [Symbol.asyncDispose]() {
+      await recorder.close()
       await lock.release()
       await catalog.close()
       await tree[Symbol.asyncDispose]()

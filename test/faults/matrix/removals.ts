@@ -100,7 +100,7 @@ export const REMOVALS: Record<Safeguard, Removal> = {
   },
   'the sync comes before the commit': {
     file: 'src/mapping/recorder.ts',
-    text: 'if (written.length > 0) await syncTree(this.#mappings, written)',
+    text: 'if (written.length > 0) await this.#sync.sync(written)',
     instead: '',
   },
   'repair drops only what is proven bad': {
