@@ -118,14 +118,13 @@ export interface StoredIntent extends Omit<Intent, 'changes'> {
   changes: [key: string, before: StoredRecord, after: StoredRecord][]
 }
 
-/** Returns what decodeIntent() takes. */
-export function encodeIntent(intent: Intent): StoredIntent {
-  const encode = (record: CatalogRecord | null): StoredRecord =>
-    record === null ? null : encodeRecord(record).toString('base64')
-  return {
-    ...intent,
-    changes: intent.changes.map(({ key, before, after }) => [key, encode(before), encode(after)]),
-  }
+/** Returns what decodeIntent() takes. `after` are the records that the changes end with, encoded. */
+export function encodeIntent(intent: Intent, after: readonly (Buffer | null)[]): StoredIntent {
+  const text = (record: Buffer | null): StoredRecord => record?.toString('base64') ?? null
+  const changes = intent.changes.map(({ key, before }, i): StoredIntent['changes'][number] => {
+    return [key, text(before && encodeRecord(before)), text(after[i]!)]
+  })
+  return { ...intent, changes }
 }
 
 /** Returns the intent again. Throws KeepgwError where its records are damaged. */

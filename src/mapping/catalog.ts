@@ -69,6 +69,8 @@ export class Catalog {
   readonly #unseen: Bytes
   /** Notes that are not in that table yet: true for an unseen key, false for one seen after all. */
   readonly #notes = new Map<string, boolean>()
+  /** The intent under way, with the records that it ends with, encoded. */
+  #begun: { intent: Intent; after: (Buffer | null)[] } | undefined
 
   private constructor(dir: string, root: RootDatabase) {
     const bytes = { encoding: 'binary', keyEncoding: 'binary' } as const
@@ -227,19 +229,23 @@ export class Catalog {
 
   /** Says what is about to be done to the tree. Throws where the lock is not `lockId`'s any more. */
   async begin(intent: Intent, lockId: string): Promise<void> {
+    const after = intent.changes.map(({ after }) => after && encodeRecord(after))
     this.#transact(() => {
       this.#assertLocked(lockId)
-      this.#meta.put('intent', encodeIntent(intent))
+      this.#meta.put('intent', encodeIntent(intent, after))
     })
+    this.#begun = { intent, after }
   }
 
   /** Applies a batch whose lines are in the tree and on disk, and forgets its intent: all or nothing. */
   async finish(intent: Intent, lockId: string): Promise<void> {
+    const begun = this.#begun?.intent === intent ? this.#begun.after : undefined
+    this.#begun = undefined
     this.#transact(() => {
       this.#assertLocked(lockId)
-      for (const { key, after } of intent.changes) {
+      for (const [i, { key, after }] of intent.changes.entries()) {
         if (after === null) this.#objects.remove(keyToBytes(key))
-        else this.#objects.put(keyToBytes(key), encodeRecord(after))
+        else this.#objects.put(keyToBytes(key), begun?.[i] ?? encodeRecord(after))
       }
       for (const [hash, block] of intent.lost) this.#lost.put(hash, block)
       for (const hash of intent.found) this.#lost.remove(hash)

@@ -39,7 +39,7 @@ export interface RemoteObject {
   /** Without quotes and without a weak `W/`. Equal ETags of one key mean equal content. */
   etag: string
   /** Milliseconds since 1970. */
-  lastModified: number
+  readonly lastModified: number
   /** Must be restored before it can be read (Glacier, Deep Archive). */
   archived: boolean
 }

@@ -51,12 +51,12 @@ class ListingReader implements XmlReader {
   encodingType: string | undefined
   isTruncated: boolean | undefined
   nextToken: string | undefined
-  #object: RawObject | undefined
+  #object: ListedObject | undefined
 
   open(name: string, depth: number): boolean {
     if (depth === PART_OF_OBJECT) return this.#object !== undefined && OF_OBJECT.has(name)
     if (depth === PART_OF_PAGE) {
-      if (name === 'Contents') this.#object = new RawObject()
+      if (name === 'Contents') this.#object = new ListedObject()
       return OF_PAGE.has(name)
     }
     if (depth === PAGE && name !== 'ListBucketResult') throw new MalformedXml(`<${name}>`)
@@ -70,7 +70,8 @@ class ListingReader implements XmlReader {
 
   #closePart(name: string, text: string): void {
     if (name === 'Contents') {
-      this.objects.push(this.#object!.finish())
+      this.#object!.mustBeWhole()
+      this.objects.push(this.#object!)
       this.#object = undefined
     } else if (name === 'IsTruncated') {
       this.isTruncated = booleanOf(text)
@@ -82,33 +83,31 @@ class ListingReader implements XmlReader {
   }
 }
 
-/** What has been read of one object. */
-class RawObject {
-  #key = ''
-  #etag = ''
-  #size = -1
-  #lastModified = 0
-  #archived = false
+/** What has been read of one object: once all of it has, the object. */
+class ListedObject implements RemoteObject {
+  key = ''
+  etag = ''
+  size = -1
+  archived = false
+  #time = ''
 
-  set(name: string, text: string): void {
-    if (name === 'Key') this.#key = text
-    else if (name === 'ETag') this.#etag = plainEtag(text)
-    else if (name === 'Size') this.#size = sizeOf(text)
-    else if (name === 'LastModified') this.#lastModified = timeOf(text)
-    else if (name === 'StorageClass') this.#archived = isArchived(text)
+  /** Most objects have not changed, and nobody asks for it. */
+  get lastModified(): number {
+    return timeOf(this.#time)
   }
 
-  finish(): RemoteObject {
-    if (this.#key === '' || this.#etag === '' || this.#size < 0) {
-      throw new MalformedXml(`${this.#key || 'an object'} without its key, size or ETag`)
-    }
-    return {
-      key: this.#key,
-      size: this.#size,
-      etag: this.#etag,
-      lastModified: this.#lastModified,
-      archived: this.#archived,
-    }
+  set(name: string, text: string): void {
+    if (name === 'Key') this.key = text
+    else if (name === 'ETag') this.etag = plainEtag(text)
+    else if (name === 'Size') this.size = sizeOf(text)
+    else if (name === 'LastModified') this.#time = text
+    else if (name === 'StorageClass') this.archived = isArchived(text)
+  }
+
+  /** Throws MalformedXml unless it has what an object must have. */
+  mustBeWhole(): void {
+    if (this.key !== '' && this.etag !== '' && this.size >= 0) return
+    throw new MalformedXml(`${this.key || 'an object'} without its key, size or ETag`)
   }
 }
 

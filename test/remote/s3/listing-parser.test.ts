@@ -6,6 +6,7 @@ import type { RemoteObject } from '../../../src/remote/remote.ts'
 import { ListingParser, type RawListing } from '../../../src/remote/s3/listing-parser.ts'
 import { MalformedXml } from '../../../src/remote/s3/xml.ts'
 import { runs } from '../../fuzz.ts'
+import { asPlainObject } from './stub.ts'
 
 /** Parses a document that comes in pieces which end at these bytes. The pieces' memory is used again. */
 function parse(document: string | Uint8Array, ends: number[] = []): RawListing {
@@ -22,7 +23,8 @@ function parse(document: string | Uint8Array, ends: number[] = []): RawListing {
     piece.fill('<')
     at = Math.max(at, end)
   }
-  return parser.end()
+  const { objects, ...listing } = parser.end()
+  return { ...listing, objects: objects.map(asPlainObject) }
 }
 
 /** Ways to write the same document. */

@@ -8,7 +8,7 @@ import {
 } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import type { TestContext } from 'node:test'
-import type { RemoteStore, S3Spec } from '../../../src/remote/remote.ts'
+import type { RemoteObject, RemoteStore, S3Spec } from '../../../src/remote/remote.ts'
 import type { S3ReaderOptions } from '../../../src/remote/s3/reader.ts'
 import { openS3 } from '../../../src/remote/s3/s3.ts'
 import type { Answer } from '../../faults/fault.ts'
@@ -85,4 +85,10 @@ export function partOf(data: Buffer, asked: Asked, etag = 'etag'): Answer {
     headers: { ETag: `"${etag}"`, 'Content-Range': `bytes ${start}-${last}/${data.length}` },
     body: data.subarray(Number(start), last + 1).toString(),
   }
+}
+
+/** Returns all that is known of an object, also what is made only when it is asked for. */
+export function asPlainObject(object: RemoteObject): RemoteObject {
+  const { key, etag, size, lastModified, archived } = object
+  return { key, etag, size, lastModified, archived }
 }
