@@ -45,19 +45,17 @@ class Connection {
   #body: Buffer = Buffer.alloc(0)
   /** Bytes of the body that have come; undefined until its head has. */
   #filled: number | undefined
-  /** Where the next bytes go to. */
-  #room: Buffer = this.#slab
   #sent = 0
   #firstByte = 0
   #answered: PromiseWithResolvers<{ firstByte: number; end: number }> | undefined
 
   constructor(port: number) {
     const onread = {
-      buffer: () => {
-        this.#room = this.#nextRoom()
-        return this.#room
+      buffer: () => this.#nextRoom(),
+      callback: (bytes: number) => {
+        this.#take(bytes)
+        return true
       },
-      callback: (bytes: number) => this.#take(bytes),
     }
     this.#socket = connect({ port, host: '127.0.0.1', noDelay: true, onread })
     this.#socket.on('error', (error) => this.#answered?.reject(error))
@@ -82,20 +80,20 @@ class Connection {
     this.#socket.destroy()
   }
 
+  /** Returns where the next bytes go to. */
   #nextRoom(): Buffer {
     const at = this.#filled
     return at === undefined ? this.#slab : this.#body.subarray(at, at + READ_BYTES)
   }
 
-  #take(bytes: number): boolean {
+  #take(bytes: number): void {
     if (this.#filled === undefined) this.#takeHead(this.#slab.subarray(0, bytes))
     else this.#filled += bytes
-    if (this.#filled === undefined || this.#filled === 0) return true
+    if (!this.#filled) return
     this.#firstByte ||= this.#since()
-    if (this.#filled < this.#body.length) return true
+    if (this.#filled < this.#body.length) return
     this.#filled = undefined
     this.#answered?.resolve({ firstByte: this.#firstByte, end: this.#since() })
-    return true
   }
 
   #takeHead(piece: Buffer): void {

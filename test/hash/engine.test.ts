@@ -129,7 +129,9 @@ for (const [patience, again] of [
   [BRISK, 'no more'],
 ] as const) {
   const { most } = patience
-  it(`that has waited for a stream up to ${most} ms waits for it ${again}`, { skip }, async (t) => {
+  it(`an engine that has waited for a stream up to ${most} ms waits for it ${again}`, {
+    skip,
+  }, async (t) => {
     const kernel = loadKernel()!
     const run = t.mock.method(kernel, 'run')
     const engine = new LaneEngine(kernel, 8, patience)
