@@ -1,4 +1,5 @@
 /** Goes through a mapping, and yields what is not as it should be. Writes nothing, reads no object. */
+import { statSync } from 'node:fs'
 import { setImmediate } from 'node:timers/promises'
 import { messageOf } from '../errors.ts'
 import type { Catalog } from '../mapping/catalog.ts'
@@ -7,7 +8,6 @@ import type { Place } from '../mapping/mapping.ts'
 import { parsePlace } from '../mapping/place-line.ts'
 import { segmentCount, segmentHash, segmentPlace, segmentRange } from '../mapping/record.ts'
 import { blockFile } from '../mapping/tree.ts'
-import { isProvenDead } from '../process-id.ts'
 import { showKey } from '../remote/key.ts'
 import {
   describeLine,
@@ -88,10 +88,8 @@ export class Look {
       }
     }
     if (unreadable.some(({ key }) => key === 'intent')) return
-    const intent = this.#catalog.intent()
-    const holder = this.#settled.isAlone ? undefined : this.#catalog.lockRecord()
-    const isUnderWay = holder !== undefined && !isProvenDead(holder)
-    if (intent === undefined || isUnderWay) return
+    const intent = this.#settled.cutShort()
+    if (intent === undefined) return
     const what = `a batch of ${intent.changes.length} objects was cut short`
     yield { kind: 'batch', where: 'catalog', what }
   }
@@ -315,5 +313,5 @@ function isLineOf(hash: string, { text, isTorn }: Line, wanted: string): boolean
 }
 
 function isEmpty(file: string): boolean {
-  return linesOf(file).next().done === true
+  return statSync(file, { throwIfNoEntry: false })?.size === 0
 }

@@ -45,13 +45,28 @@ export class Settled {
       if (intent === undefined || (all !== undefined && !isAbout(keysOf(intent), all))) {
         const seen = look()
         if (this.#catalog.lastTransaction() === transaction) return seen
-      } else {
-        const holder = this.#catalog.lockRecord()
-        if (holder === undefined || isProvenDead(holder))
-          return all === undefined ? look() : undefined
+      } else if (this.#isUnderWay(transaction)) {
         await delay(PAUSE_MS)
+      } else {
+        return all === undefined ? look() : undefined
       }
     }
+  }
+
+  /** Returns the batch that a run which has ended left half done. */
+  cutShort(): Intent | undefined {
+    this.#catalog.refresh()
+    const transaction = this.#catalog.lastTransaction()
+    const intent = this.#catalog.intent()
+    return intent !== undefined && this.#isUnderWay(transaction) ? undefined : intent
+  }
+
+  /** True where somebody works at the batch that was there at this transaction, or has ended it since. */
+  #isUnderWay(transaction: number): boolean {
+    if (this.#isAlone) return false
+    const holder = this.#catalog.lockRecord()
+    const isHeld = holder !== undefined && !isProvenDead(holder)
+    return isHeld || this.#catalog.lastTransaction() !== transaction
   }
 }
 

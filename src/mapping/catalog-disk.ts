@@ -38,6 +38,11 @@ const MAX_MAP = 2n ** 44n
 /** Holds two pages of the largest size there is. */
 const HEAD = 131_072
 
+/** Throws KeepgwError where there is no directory of that name; the system's error where nobody can tell. */
+export function refuseNoCatalog(dir: string): void {
+  if (statSync(dir, { throwIfNoEntry: false }) === undefined) throw noCatalog(dir)
+}
+
 /** Throws KeepgwError where the directory lies on a file system of the network. */
 export function refuseNetworkFileSystem(dir: string): void {
   const name = NETWORK_FILE_SYSTEMS.get(statfsSync(dir).type)
@@ -71,11 +76,15 @@ export function refuseBadFile(dir: string, readOnly: boolean): void {
   const { head, size } = readHead(join(dir, 'data.mdb'))
   if (size === 0) {
     if (!readOnly) return
-    throw new KeepgwError(`there is no catalog in ${dir}: no run has got as far as making it`, {
-      hint: 'Run keepgw index',
-    })
+    throw noCatalog(dir)
   }
   if (size < neededSize(head)) throw new CatalogDamaged(dir, 'its file')
+}
+
+function noCatalog(dir: string): KeepgwError {
+  return new KeepgwError(`there is no catalog in ${dir}: no run has got as far as making it`, {
+    hint: 'Run keepgw index',
+  })
 }
 
 /** A catalog that lmdb must not see. */

@@ -33,6 +33,7 @@ import {
   refuseBadFile,
   refuseFullDisk,
   refuseNetworkFileSystem,
+  refuseNoCatalog,
 } from './catalog-disk.ts'
 import {
   afterPrefix,
@@ -123,6 +124,7 @@ export class Catalog {
   }
 
   static #openAt(dir: string, readOnly = false, allPages = true): Catalog {
+    refuseNoCatalog(dir)
     refuseNetworkFileSystem(dir)
     if (!readOnly) refuseFullDisk(dir)
     refuseBadFile(dir, readOnly)

@@ -1,8 +1,11 @@
 import assert from 'node:assert/strict'
+import { rmSync } from 'node:fs'
 import { appendFile, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
 import { open } from 'lmdb'
+import { check } from '../../src/checker/check.ts'
+import type { Finding } from '../../src/checker/findings.ts'
 import { Catalog } from '../../src/mapping/catalog.ts'
 import { acquireLock } from '../../src/mapping/lock.ts'
 import { Bench, contentsOf, hashFiles } from './fixture.ts'
@@ -245,6 +248,20 @@ describe('a check', () => {
     assert.equal(tally.total('damage'), 0)
     await bench.index(dir)
     await bench.assertGood(dir)
+  })
+
+  it('does not take a file that goes while it looks for one that is empty', async () => {
+    const dir = await bench.copy()
+    const [file = ''] = await hashFiles(dir)
+    const [first, second] = ['0', '1'].map((digit) => file.slice(0, 7) + digit.repeat(29))
+    for (const empty of [first, second]) await writeFile(join(dir, empty!), '')
+    const found: string[] = []
+    const report = ({ kind, where }: Finding): void => {
+      if (kind === 'torn') rmSync(join(dir, second!))
+      found.push(`${kind} ${where}`)
+    }
+    await check({ dir, signal: new AbortController().signal, report })
+    assert.deepEqual(found, [`torn ${first}`])
   })
 
   it('finds wrong counts, and a repair counts anew', async () => {

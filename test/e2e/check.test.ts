@@ -138,11 +138,13 @@ describe('keepgw check', () => {
 
   it('finds nothing beside an index that is under way, however often it looks', async () => {
     const mapping = join(scratch.dir, 'under-way')
-    const args = ['index', objects, '--mappings', mapping, '--json']
+    const changing = join(scratch.dir, 'changing')
+    cpSync(objects, changing, { recursive: true })
+    const args = ['index', changing, '--mappings', mapping, '--json']
     let looks = 0
     for (let round = 0; round < 3; round++) {
       for (let i = 0; i < OBJECTS; i++) {
-        if (i % 3 === round) await writeFile(join(objects, `o${i}`), `round ${round} ${i}`)
+        if (i % 3 === round) await writeFile(join(changing, `o${i}`), `round ${round} ${i}`)
       }
       const index = start([...args, '--bandwidth-limit', '64K'], hasty(env))
       const ended = once(index, 'close')
@@ -157,11 +159,6 @@ describe('keepgw check', () => {
       assert.equal(index.exitCode, 0, index.output.stderr)
     }
     assert.ok(looks >= 3, `${looks} looks`)
-    for (let i = 0; i < OBJECTS; i++) {
-      await writeFile(join(objects, `o${i}`), i % 5 === 0 ? 'the same' : `content ${i}`)
-    }
-    good = join(scratch.dir, 'good')
-    await keepgwOk(['index', objects, '--mappings', good], env)
   })
 
   it('repairs nothing under an index, and ends with 4', async () => {

@@ -36,12 +36,16 @@ describe('a catalog whose file is bad', () => {
     })
   }
 
-  it('that a killed run left empty is made by the next one, and no reader takes it for one', async () => {
+  it('that a killed run has not made, or left empty, is made by the next one, and no reader takes it for one', async () => {
     await using tree = await makeTree()
     const dir = join(tree.dir, '.keepgw/catalog')
+    const isNone = /there is no catalog.*making it/
+    for (const readOnly of [true, false]) {
+      assert.throws(() => Catalog.open(tree.dir, { readOnly }), isNone)
+    }
     await mkdir(dir, { recursive: true })
     await writeFile(join(dir, 'data.mdb'), '')
-    assert.throws(() => Catalog.open(tree.dir, { readOnly: true }), /no catalog.*making it/)
+    assert.throws(() => Catalog.open(tree.dir, { readOnly: true }), isNone)
     const catalog = Catalog.open(tree.dir)
     assert.equal(catalog.stats().objects, 0)
     await catalog.close()
