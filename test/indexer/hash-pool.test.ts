@@ -124,7 +124,7 @@ describe('a hash pool', () => {
       }
       while (threads === 0) {
         handOver()
-        await setTimeout(5)
+        await setTimeout(5, undefined, { signal: t.signal })
       }
       handOver()
       for (const [i, hash] of (await Promise.all(hashes)).entries()) {
@@ -155,7 +155,7 @@ describe('a hash pool', () => {
     const hashes: Promise<Buffer>[] = []
     while (threads === 0) {
       hashes.push(pool.hash({ key: 'key', offset: 0, length: 5 }))
-      await setTimeout(5)
+      await setTimeout(5, undefined, { signal: t.signal })
     }
     // The thread has got its segments and waits for its turn; if it did not, its request would come now.
     const { performance: thread } = await started
