@@ -6,7 +6,7 @@ import { checkAndRepair } from '../src/checker/repair.ts'
 import { KeepgwCommand, outputFlags, remoteFlags, remoteOf, repairFlags } from '../src/command.ts'
 import { onlyMapping } from '../src/config.ts'
 import { ExitCode } from '../src/errors.ts'
-import { reach } from '../src/mapping/open-mapping.ts'
+import { assertSame, reach } from '../src/mapping/open-mapping.ts'
 import { openRemote } from '../src/remote/open.ts'
 import { formatSpec } from '../src/remote/spec.ts'
 
@@ -60,7 +60,12 @@ Exit codes: 0 the mapping is whole, 1 it is not, or failed, 2 usage, 4 another r
       ...options,
       allowDrop: flags['allow-drop'],
       breakLock: flags['break-lock'],
-      remote: ({ remote }) => openRemote(reach(remote, remoteOf(formatSpec(remote), flags))),
+      remote: ({ remote }) => {
+        // The mapping knows its own endpoint.
+        const asked = remoteOf(formatSpec(remote), flags, {})
+        assertSame(dir, remote, asked)
+        return openRemote(reach(remote, asked))
+      },
       notice: (message) => this.warning(message),
     })
     const { adopted, dropped, found } = result

@@ -91,9 +91,10 @@ could be reached, 4 another run holds the mapping’s lock, 130 interrupted.`
     const dir =
       asked === undefined ? (flags.mappings ?? onlyMapping()) : mappingsDir(asked, flags.mappings)
     const description = await readDescription(dir)
-    if (asked !== undefined) assertSame(dir, description.remote, asked)
-    // The flags name the credentials, also where the mapping names the bucket.
-    const spec = reach(description.remote, asked ?? remoteOf(formatSpec(description.remote), flags))
+    // The flags say how to reach it, also where the mapping names the bucket, and knows its endpoint.
+    const how = asked ?? remoteOf(formatSpec(description.remote), flags, {})
+    assertSame(dir, description.remote, how)
+    const spec = reach(description.remote, how)
     const mapping = new MappingTree(dir)
     const { ifMatch } = description
     const remote = openRemote(spec)

@@ -49,13 +49,14 @@ export const remoteFlags = {
     env: 'KEEPGW_CREDENTIALS_FILE',
     description: 'file of the form of ~/.aws/credentials to take credentials from',
   }),
-  'no-sign-request': Flags.boolean({
-    default: false,
-    description: 'send no credentials: for public buckets',
+  'sign-request': Flags.boolean({
+    allowNo: true,
+    description:
+      'with --no-sign-request: send no credentials, for public buckets; remembered until --sign-request, or credentials, are named',
   }),
   'request-payer': Flags.boolean({
     default: false,
-    description: 'agree to pay for requests to a requester-pays bucket',
+    description: 'agree to pay for requests to a requester-pays bucket; remembered',
   }),
 }
 
@@ -126,22 +127,29 @@ interface RemoteFlagValues {
   'path-style'?: boolean | undefined
   profile?: string | undefined
   'credentials-file'?: string | undefined
-  'no-sign-request'?: boolean | undefined
+  'sign-request'?: boolean | undefined
   'request-payer'?: boolean | undefined
 }
 
-/** Returns the remote that a BUCKET argument and the remote flags name. Throws UsageError. */
-export function remoteOf(bucket: string, flags: RemoteFlagValues): RemoteSpec {
+/**
+ * Returns the remote that a BUCKET argument and the remote flags name; `env` may name its endpoint. Throws
+ * UsageError.
+ */
+export function remoteOf(
+  bucket: string,
+  flags: RemoteFlagValues,
+  env: NodeJS.ProcessEnv = process.env,
+): RemoteSpec {
   const spec = parseBucket(bucket)
   if (spec.kind === 'directory') return spec
-  const { AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL } = process.env
+  const { AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL } = env
   const values = {
     endpoint: flags['endpoint-url'] || AWS_ENDPOINT_URL_S3 || AWS_ENDPOINT_URL,
     region: flags.region,
     pathStyle: flags['path-style'],
     profile: flags.profile,
     credentialsFile: flags['credentials-file'],
-    anonymous: flags['no-sign-request'] || undefined,
+    anonymous: flags['sign-request'] === undefined ? undefined : !flags['sign-request'],
     requestPayer: flags['request-payer'] ? ('requester' as const) : undefined,
   }
   const given = Object.entries(values).filter(([, value]) => value !== undefined && value !== '')
@@ -238,7 +246,7 @@ export function asKeepgwError(thrown: Error, command?: string): KeepgwError | un
   if (oclif.oclif?.exit === ExitCode.usage) {
     return new UsageError(oneLine(thrown.message), {
       cause: thrown,
-      hint: `See: keepgw ${command ? `${command} ` : ''}--help`,
+      hint: `See: keepgw ${command ? `${command.replaceAll(':', ' ')} ` : ''}--help`,
     })
   }
   return new KeepgwError(messageOf(thrown), { cause: thrown })
@@ -253,6 +261,5 @@ function printableLines(text: string): string {
 function oneLine(message: string): string {
   const lines = message.split('\n').map((line) => line.trim())
   const telling = lines.filter((line) => line !== '' && !/--help|^The following error/.test(line))
-  // What oclif could not make a command of, it joins with colons.
-  return telling.join(' ').replace(/^command ([^:\s]+)(:\S*)? not found/, 'there is no command $1')
+  return telling.join(' ')
 }

@@ -1,20 +1,42 @@
 /** Runs the command that a command line names. */
+import { Config } from '@oclif/core/config'
 import { run } from '@oclif/core/run'
 import { asKeepgwError, printError } from './command.ts'
-import { ExitCode, KeepgwError, messageOf } from './errors.ts'
+import { ExitCode, KeepgwError, messageOf, UsageError } from './errors.ts'
 
 /** Runs a command line (without node and the script); sets the process's exit code. */
 export async function main(argv: string[], from: string): Promise<void> {
   process.stdout.removeAllListeners('error').on('error', outputFailed)
   // Nobody is left to tell; the work goes on.
   process.stderr.on('error', () => {})
+  const words = helpLast(argv.map(goStyle))
   try {
-    await run(helpLast(argv.map(goStyle)), from)
+    await run(words, from)
   } catch (thrown) {
-    const error = asKeepgwError(thrown as Error)
+    const isUnknown = /^command \S+ not found/.test(messageOf(thrown))
+    const error = isUnknown ? await unknown(words, from) : asKeepgwError(thrown as Error)
     if (error !== undefined) printError(error)
     const exit = (thrown as { oclif?: { exit?: number } }).oclif?.exit
     process.exitCode = error?.exitCode ?? exit ?? ExitCode.failed
+  }
+}
+
+/** Returns what to say of words that oclif could make no command of. */
+async function unknown(words: string[], from: string): Promise<UsageError> {
+  const { commandIDs } = await Config.load(from)
+  const isCommand = (id: string): boolean => commandIDs.includes(id)
+  const isTopic = (id: string): boolean => commandIDs.some((each) => each.startsWith(`${id}:`))
+  let known = 0
+  while (known < words.length && isKnown(words.slice(0, known + 1).join(':'))) known += 1
+  const before = words.slice(0, known)
+  const hint = `See: keepgw ${[...before, '--help'].join(' ')}`
+  if (isCommand(before.join(':'))) {
+    return new UsageError(`${before.join(' ')} takes no argument "${words[known]}"`, { hint })
+  }
+  return new UsageError(`there is no command ${words.slice(0, known + 1).join(' ')}`, { hint })
+
+  function isKnown(id: string): boolean {
+    return isCommand(id) || isTopic(id)
   }
 }
 

@@ -16,6 +16,7 @@ import { ExitCode, UsageError } from '../../src/errors.ts'
 import { makeScope } from '../../src/indexer/filter.ts'
 import { indexRemote } from '../../src/indexer/index-run.ts'
 import type { IndexCounts, IndexResult } from '../../src/indexer/run-tally.ts'
+import { findDescription } from '../../src/mapping/description.ts'
 import { formatBytes, formatSeconds, Progress } from '../../src/progress.ts'
 import { describeRequests, isAmazon, requestCost } from '../../src/remote/s3/cost.ts'
 
@@ -138,6 +139,7 @@ mapping’s lock, 130 interrupted.`
       throw new UsageError('name the BUCKET to index', { hint: 'See: keepgw index --help' })
     }
     const remote = remoteOf(args.bucket, flags)
+    const mappings = mappingsDir(remote, flags.mappings)
     const started = Date.now()
     const seconds = (): number => (Date.now() - started) / 1000
     let latest: Readonly<IndexCounts> | undefined
@@ -146,7 +148,7 @@ mapping’s lock, 130 interrupted.`
     let named = 0
     try {
       const counts = await indexRemote({
-        mappings: mappingsDir(remote, flags.mappings),
+        mappings,
         remote,
         scope: makeScope({
           prefixes: flags.prefix ?? [],
@@ -180,11 +182,13 @@ mapping’s lock, 130 interrupted.`
       progress.stop()
       if (named > NAMED) this.warning(`not indexed: ${named - NAMED} more`)
       const { waiting: _waiting, ...summary } = counts
-      const requests = describeRequests(counts.requests, remote)
+      // A mapping remembers the endpoint; a rehearsal makes none.
+      const paid = (await findDescription(mappings))?.remote ?? remote
+      const requests = describeRequests(counts.requests, paid)
       const line = flags['dry-run']
         ? describeRehearsal(counts)
         : describeResult(counts, seconds(), requests)
-      const requestCostUsd = isAmazon(remote) ? requestCost(counts.requests) : undefined
+      const requestCostUsd = isAmazon(paid) ? requestCost(counts.requests) : undefined
       if (!flags.quiet) {
         const data = { ...summary, requestCostUsd, dryRun: flags['dry-run'], seconds: seconds() }
         this.emit('summary', data, line)

@@ -43,10 +43,16 @@ export async function askApi(
     timeout: TIMEOUT_MS,
     signal,
   }
+  let isConnected = false
   try {
     return await new Promise((resolve, reject) => {
       const sent = request(`https://${host}${path}`, options, (response) => {
         readAnswer(response).then(resolve, reject)
+      })
+      sent.on('socket', (socket) => {
+        socket.once('secureConnect', () => {
+          isConnected = true
+        })
       })
       sent.on('error', reject)
       sent.on('timeout', () => sent.destroy(new Error(`no answer in ${TIMEOUT_MS / 1000} s`)))
@@ -54,11 +60,20 @@ export async function askApi(
     })
   } catch (error) {
     signal.throwIfAborted()
+    // Before that nothing of the request was sent.
+    const hint = isConnected ? unsure : connectionHint(error)
     throw new KeepgwError(`the API server ${host} cannot be reached: ${messageOf(error)}`, {
       cause: error,
-      ...(unsure === undefined ? {} : { hint: unsure }),
+      ...(hint === undefined ? {} : { hint }),
     })
   }
+}
+
+function connectionHint(error: unknown): string {
+  const { code = '' } = error as { code?: string }
+  return /CERT|SIGNED|ISSUER|ERR_TLS/.test(code)
+    ? 'Name the authority’s certificate in NODE_EXTRA_CA_CERTS, or set ARVADOS_API_HOST_INSECURE=1'
+    : 'Check ARVADOS_API_HOST, and that the server runs'
 }
 
 /** Returns what the server says in an answer that is no success, without the token. */

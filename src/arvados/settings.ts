@@ -22,14 +22,21 @@ export function arvadosToken(): string {
   return required('ARVADOS_API_TOKEN', 'the API token')
 }
 
-/** Returns the settings for the API server, from where arvadosToken() looks. Throws UsageError. */
+/** Returns the settings for the API server, from where arvadosToken() looks. Throws UsageError, also for no host. */
 export function arvadosSettings(): ArvadosSettings {
   const insecure = setting('ARVADOS_API_HOST_INSECURE')?.toLowerCase()
   return {
-    host: required('ARVADOS_API_HOST', 'the API server'),
+    host: checkedHost(required('ARVADOS_API_HOST', 'the API server')),
     token: arvadosToken(),
     insecure: insecure !== undefined && TRUE.includes(insecure),
   }
+}
+
+function checkedHost(host: string): string {
+  if (URL.canParse(`https://${host}`) && !/[/?#@\\\s]/.test(host)) return host
+  throw new UsageError(`ARVADOS_API_HOST ${host} is no host`, {
+    hint: 'Write HOST or HOST:PORT, without https://',
+  })
 }
 
 function required(name: string, what: string): string {

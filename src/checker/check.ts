@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { messageOf } from '../errors.ts'
 import { Catalog } from '../mapping/catalog.ts'
 import { type CatalogStats, NO_STATS } from '../mapping/catalog-contents.ts'
+import { CatalogUnusable } from '../mapping/catalog-disk.ts'
 import { type Finding, type Found, Tally } from './findings.ts'
 import { Look } from './look.ts'
 import { findDescribed, leftoversIn } from './state-files.ts'
@@ -37,6 +38,7 @@ export async function check(options: CheckOptions): Promise<CheckResult> {
   try {
     catalog = Catalog.open(dir, { readOnly: true })
   } catch (error) {
+    if (error instanceof CatalogUnusable) throw error
     add({ kind: 'catalog', where: join('.keepgw', 'catalog'), what: messageOf(error) })
     return { tally, counts: NO_STATS }
   }

@@ -1,5 +1,6 @@
 /** Whether another process has a catalog open that cannot say so itself. */
-import { readFileSync, statSync } from 'node:fs'
+import { readdirSync, readFileSync, type Stats, statSync } from 'node:fs'
+import { join } from 'node:path'
 import { ExitCode, KeepgwError } from '../errors.ts'
 
 /**
@@ -18,17 +19,34 @@ export function refuseInUse(lockFile: string): void {
 
 function holderOf(lockFile: string): number | undefined {
   let locks: string
-  let inode: number
+  let file: Stats
   try {
     locks = readFileSync('/proc/locks', 'utf8')
-    inode = statSync(lockFile).ino
+    file = statSync(lockFile)
   } catch {
     return undefined
   }
   for (const line of locks.split('\n')) {
     // `1: POSIX ADVISORY READ PID MAJOR:MINOR:INODE START END`
-    const [, , , , pid, file] = line.trim().split(/\s+/)
-    if (file?.endsWith(`:${inode}`) && Number(pid) !== process.pid) return Number(pid)
+    const [, , , , holder, where] = line.trim().split(/\s+/)
+    const pid = Number(holder)
+    if (where?.endsWith(`:${file.ino}`) && pid !== process.pid && mayHold(pid, file)) return pid
   }
   return undefined
+}
+
+/**
+ * False where it is another file system's file of that number. The device that is listed is not always
+ * that of stat(2), so what the process has open is looked at, where that may be seen.
+ */
+function mayHold(pid: number, { dev, ino }: Stats): boolean {
+  const dir = `/proc/${pid}/fd`
+  try {
+    return readdirSync(dir).some((name) => {
+      const open = statSync(join(dir, name), { throwIfNoEntry: false })
+      return open?.dev === dev && open.ino === ino
+    })
+  } catch {
+    return true
+  }
 }

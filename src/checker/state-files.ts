@@ -3,8 +3,9 @@ import { existsSync, readdirSync, renameSync, rmSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { KeepgwError, messageOf } from '../errors.ts'
 import { Catalog } from '../mapping/catalog.ts'
-import { CatalogDamaged } from '../mapping/catalog-disk.ts'
+import { CatalogDamaged, CatalogUnusable } from '../mapping/catalog-disk.ts'
 import { findDescription, type MappingDescription, stateDir } from '../mapping/description.ts'
+import { isDenied } from '../mapping/file-errors.ts'
 import { isShard } from '../mapping/tree.ts'
 import type { Finding, Found } from './findings.ts'
 import { refuseInUse } from './in-use.ts'
@@ -31,6 +32,7 @@ export async function findDescribed(
     const description = await findDescription(dir)
     if (description !== undefined) return description
   } catch (error) {
+    if (isDenied((error as Error).cause)) throw error
     why = messageOf(error)
   }
   const what = `${why}; remove it if it is there, and keepgw index BUCKET --mappings ${dir} writes it anew`
@@ -76,7 +78,7 @@ export async function readyCatalog(
     await Catalog.open(dir, { readOnly: true }).close()
     return readdirSync(stateDir(dir)).some((name) => ASIDE.test(name))
   } catch (error) {
-    if (!isLost(error, catalogDir)) throw error
+    if (error instanceof CatalogUnusable || !isLost(error, catalogDir)) throw error
     add({ kind: 'catalog', where: join('.keepgw', 'catalog'), what: messageOf(error) })
   }
   if (description === undefined) {

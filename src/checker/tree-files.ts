@@ -3,7 +3,7 @@ import { isUtf8 } from 'node:buffer'
 import { closeSync, openSync, readdirSync, readSync } from 'node:fs'
 import { join } from 'node:path'
 import { messageOf } from '../errors.ts'
-import { isMissing } from '../mapping/missing.ts'
+import { isMissing } from '../mapping/file-errors.ts'
 import { isShard } from '../mapping/tree.ts'
 
 /** Directories of a tree: the first three digits of the hashes in them. */

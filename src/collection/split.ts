@@ -1,6 +1,6 @@
 /** Many manifests at once: one for each directory. */
 import { randomUUID } from 'node:crypto'
-import { open, rename, rm } from 'node:fs/promises'
+import { mkdir, open, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { KeepgwError, messageOf } from '../errors.ts'
 import { type LocatorText, PortableDataHash } from '../keep/manifest.ts'
@@ -10,7 +10,7 @@ import { type ManifestCounts, ManifestWriter } from './manifest-writer.ts'
 import type { CollectionSource } from './source.ts'
 
 export interface SplitOptions {
-  /** The directory that the files are written to; it must be there. */
+  /** The directory that the files are written to; made where it is not there, but not what it lies in. */
   output: string
   locator: LocatorText
   signal: AbortSignal
@@ -36,9 +36,19 @@ export async function* splitManifests(
   options: SplitOptions,
 ): AsyncIterable<WrittenManifest> {
   const { tree, base } = source
+  await makeDirectory(options.output)
   yield* writeManifest(source, base, 'manifest', true, options)
   for (const name of tree.directories(base)) {
     yield* writeManifest(source, `${base}${name}/`, `${name}.manifest`, false, options)
+  }
+}
+
+async function makeDirectory(dir: string): Promise<void> {
+  try {
+    await mkdir(dir)
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'EEXIST') return
+    throw new KeepgwError(`cannot make the directory ${dir}: ${messageOf(error)}`, { cause: error })
   }
 }
 

@@ -47,7 +47,7 @@ export function refuseNoCatalog(dir: string): void {
 export function refuseNetworkFileSystem(dir: string): void {
   const name = NETWORK_FILE_SYSTEMS.get(statfsSync(dir).type)
   if (name === undefined) return
-  throw new KeepgwError(`the catalog cannot lie on ${name}: ${dir}`, {
+  throw new CatalogUnusable(`the catalog cannot lie on ${name}: ${dir}`, {
     hint: 'It needs a local disk: name one with --mappings DIR, and copy the tree from there',
   })
 }
@@ -85,6 +85,11 @@ function noCatalog(dir: string): KeepgwError {
   return new KeepgwError(`there is no catalog in ${dir}: no run has got as far as making it`, {
     hint: 'Run keepgw index',
   })
+}
+
+/** A catalog that may be whole, and cannot be opened here, or by this user. */
+export class CatalogUnusable extends KeepgwError {
+  override readonly name = 'CatalogUnusable'
 }
 
 /** A catalog that lmdb must not see. */

@@ -9,7 +9,7 @@
 import { randomUUID } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { mkdir, readdir, rename, rm } from 'node:fs/promises'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { setImmediate } from 'node:timers/promises'
 import { type Database, open, type RootDatabase, type Transaction } from 'lmdb'
 import { ExitCode, KeepgwError, messageOf } from '../errors.ts'
@@ -30,6 +30,7 @@ import {
 } from './catalog-contents.ts'
 import {
   CatalogDamaged,
+  CatalogUnusable,
   refuseBadFile,
   refuseFullDisk,
   refuseNetworkFileSystem,
@@ -46,6 +47,7 @@ import {
 } from './catalog-entries.ts'
 import { checkPages } from './catalog-pages.ts'
 import { stateDir } from './description.ts'
+import { DENIED_HINT, isDenied } from './file-errors.ts'
 import { type CatalogRecord, encodeRecord } from './record.ts'
 import { syncPath } from './sync.ts'
 
@@ -137,6 +139,11 @@ export class Catalog {
       void root.close()
       throw error
     }
+  }
+
+  /** The directory of the mapping. */
+  get mappings(): string {
+    return dirname(dirname(this.#dir))
   }
 
   async close(): Promise<void> {
@@ -414,7 +421,9 @@ async function removeUnfinished(mappings: string): Promise<void> {
 
 function cannotOpen(mappings: string, error: unknown): KeepgwError {
   if (error instanceof KeepgwError) return error
-  return new KeepgwError(`cannot open the catalog ${catalogDir(mappings)}: ${messageOf(error)}`, {
+  const message = `cannot open the catalog ${catalogDir(mappings)}: ${messageOf(error)}`
+  if (isDenied(error)) return new CatalogUnusable(message, { cause: error, hint: DENIED_HINT })
+  return new KeepgwError(message, {
     cause: error,
     hint: `Is there a mapping? It is made by: keepgw index BUCKET --mappings ${mappings}`,
   })

@@ -8,6 +8,7 @@ import { mkdir, open, readFile, rename, rm } from 'node:fs/promises'
 import { dirname, isAbsolute, join } from 'node:path'
 import { KeepgwError, messageOf } from '../errors.ts'
 import type { RemoteSpec } from '../remote/remote.ts'
+import { DENIED_HINT, isDenied } from './file-errors.ts'
 import { MappingUnreachable } from './mapping.ts'
 import { syncPath } from './sync.ts'
 
@@ -34,9 +35,10 @@ export async function readDescription(mappings: string): Promise<MappingDescript
     text = await readFile(file, 'utf8')
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'EISDIR') throw damaged(file, mappings, error)
+    const hint = `Is its disk mounted? A new mapping is made by: keepgw index BUCKET --mappings ${mappings}`
     throw new MappingUnreachable(`mapping ${mappings} is out of reach: ${messageOf(error)}`, {
       cause: error,
-      hint: `Is its disk mounted? A new mapping is made by: keepgw index BUCKET --mappings ${mappings}`,
+      hint: isDenied(error) ? DENIED_HINT : hint,
     })
   }
   try {

@@ -3,7 +3,7 @@ import { closeSync, fstatSync, openSync, readdirSync, readSync } from 'node:fs'
 import { join } from 'node:path'
 import { parentPort, workerData } from 'node:worker_threads'
 import { messageOf } from '../errors.ts'
-import { isMissing } from './missing.ts'
+import { isMissing } from './file-errors.ts'
 import { parsePlace } from './place-line.ts'
 import type { FromLister, ListedShard, ToLister } from './shard-lister.ts'
 

@@ -33,7 +33,7 @@ export async function acquireLock(
     if (held === undefined || isProvenDead(held)) return own
     const alive = isProvenAlive(held)
     if (options.breakLock && !alive) return own
-    throw new KeepgwError(`the mapping is locked by ${describeHolder(held)}`, {
+    throw new KeepgwError(`the mapping ${catalog.mappings} is locked by ${describeHolder(held)}`, {
       exitCode: ExitCode.locked,
       hint: alive
         ? 'It is running: wait for it to end, or stop it'

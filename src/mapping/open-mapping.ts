@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs'
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { UsageError } from '../errors.ts'
-import type { RemoteSpec, S3Spec } from '../remote/remote.ts'
+import { askedBy, type RemoteSpec } from '../remote/remote.ts'
 import { formatSpec } from '../remote/spec.ts'
 import { Catalog } from './catalog.ts'
 import {
@@ -68,7 +68,8 @@ export async function openForWriting(
 
 /**
  * Returns the description of the mapping at `dir` for an index of `asked`: what was settled when it
- * was made, with what only says how to get there (region, path style, who pays) as asked now.
+ * was made, with what only says how to get there (region, path style, whether it is signed, who pays)
+ * as asked now.
  * Writes it where it is new. Throws UsageError where the mapping is of another remote.
  */
 export async function settleDescription(
@@ -76,7 +77,7 @@ export async function settleDescription(
   asked: RemoteSpec,
 ): Promise<MappingDescription> {
   const found = await findStillTrue(dir, asked)
-  const remote = { ...found?.remote, ...publicPart(asked) }
+  const remote = publicPart(reach(found?.remote ?? asked, asked))
   const learnt = found ?? { version: 1, remote, ifMatch: true }
   const description: MappingDescription = { ...learnt, remote }
   if (JSON.stringify(found) !== JSON.stringify(description)) {
@@ -112,15 +113,11 @@ async function holdsNothing(dir: string): Promise<boolean> {
   }
 }
 
-/** Returns how to reach a described remote, with the credentials that `asked` names. */
+/** Returns how to reach a described remote: as `asked` says, and where it says nothing, as described. */
 export function reach(described: RemoteSpec, asked: RemoteSpec): RemoteSpec {
   if (described.kind !== 's3' || asked.kind !== 's3') return described
-  const { profile, credentialsFile } = asked
-  return {
-    ...described,
-    ...(profile === undefined ? {} : { profile }),
-    ...(credentialsFile === undefined ? {} : { credentialsFile }),
-  }
+  const { kind: _kind, ...how } = asked
+  return askedBy({ ...described, ...how }, asked)
 }
 
 /** Throws UsageError unless both name the same bucket (or part of it) or directory. */
@@ -154,5 +151,5 @@ function trimmed(url: string): string {
 function publicPart(spec: RemoteSpec): RemoteSpec {
   if (spec.kind === 'directory') return spec
   const { profile: _profile, credentialsFile: _file, ...rest } = spec
-  return rest satisfies S3Spec
+  return rest
 }

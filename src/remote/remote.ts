@@ -24,6 +24,22 @@ export interface S3Spec {
   requestPayer?: 'requester'
 }
 
+/** Who asks: what of a bucket's spec is the asker's own business. */
+export type S3Identity = Pick<S3Spec, 'profile' | 'credentialsFile' | 'anonymous'>
+
+/** Returns the spec for somebody who asks in this way. Named credentials are sent, also where none were before. */
+export function askedBy(spec: S3Spec, { profile, credentialsFile, anonymous }: S3Identity): S3Spec {
+  const { anonymous: before, ...rest } = spec
+  const isNamed = profile !== undefined || credentialsFile !== undefined
+  const isAnonymous = anonymous ?? (!isNamed && before)
+  return {
+    ...rest,
+    ...(profile === undefined ? {} : { profile }),
+    ...(credentialsFile === undefined ? {} : { credentialsFile }),
+    ...(isAnonymous ? { anonymous: true } : {}),
+  }
+}
+
 export interface DirectorySpec {
   kind: 'directory'
   /** Absolute path of the tree's root. */

@@ -1,5 +1,6 @@
 /** The log: a line when a request comes and one when it is over, as Arvados services write them. */
 import type { ServerResponse } from 'node:http'
+import type { Writable } from 'node:stream'
 import type { Middleware } from 'koa'
 import { type DestinationStream, type Logger, pino, stdTimeFunctions } from 'pino'
 import { messageOf } from '../errors.ts'
@@ -29,7 +30,7 @@ export type LogFormat = 'json' | 'text'
  * ever for a disk that is full; the process's stream loses the line, and the service goes on.
  */
 export function createLog(
-  stream: DestinationStream = process.stderr,
+  stream: Writable = process.stderr,
   { level = 'info', format = 'json', withPid = false }: LogOptions = {},
 ): Logger {
   const options = {
@@ -38,7 +39,7 @@ export function createLog(
     timestamp: stdTimeFunctions.isoTime,
     formatters: { level: (label: string) => ({ level: label }) },
   }
-  const printed = printableTo(stream)
+  const printed = printableTo(lineByLine(stream))
   return pino(options, format === 'json' ? printed : asText(printed))
 }
 
@@ -120,6 +121,24 @@ function timeFields(start: number, status: number, end: number) {
     timeTotal: (end - start) / 1000,
     timeToStatus: (status - start) / 1000,
     timeWriteBody: (end - status) / 1000,
+  }
+}
+
+/**
+ * Returns what writes each line by itself, also when the one who reads them is slow: a stream writes all that
+ * it has gathered at once, and of that much a pipe takes a part, with another process's lines behind it.
+ */
+function lineByLine(stream: Writable): DestinationStream {
+  const waiting: string[] = []
+  const isFree = (): boolean => stream.writableLength === 0
+  const next = (): void => {
+    if (waiting.length > 0 && isFree()) stream.write(waiting.shift()!, next)
+  }
+  return {
+    write(line) {
+      if (waiting.length === 0 && isFree()) stream.write(line, next)
+      else waiting.push(line)
+    },
   }
 }
 

@@ -1,5 +1,6 @@
 /** What a server is told to do: by flags, else by variables, else by the cluster's configuration. */
 import { readFile } from 'node:fs/promises'
+import { createSecureContext } from 'node:tls'
 import {
   type ClusterConfig,
   type ConfiguredVolume,
@@ -214,14 +215,27 @@ async function readTls(
   if (certificate === undefined || key === undefined) {
     throw new UsageError('a certificate and its key belong together: one of them is missing')
   }
-  return { cert: await readPem(certificate), key: await readPem(key) }
+  const files = {
+    cert: await readPem(certificate, 'certificate'),
+    key: await readPem(key, 'certificate’s key'),
+  }
+  try {
+    createSecureContext(files)
+  } catch (error) {
+    const why = messageOf(error)
+    throw new UsageError(`${certificate} and ${key} are no certificate and its key: ${why}`, {
+      cause: error,
+      hint: 'Both are PEM files; the first has the certificate, and those that vouch for it behind it',
+    })
+  }
+  return files
 }
 
-async function readPem(file: string): Promise<Buffer> {
+async function readPem(file: string, what: string): Promise<Buffer> {
   try {
     return await readFile(file)
   } catch (error) {
-    throw new UsageError(`the certificate cannot be read: ${messageOf(error)}`, { cause: error })
+    throw new UsageError(`the ${what} cannot be read: ${messageOf(error)}`, { cause: error })
   }
 }
 

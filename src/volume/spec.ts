@@ -5,7 +5,7 @@ import { readDescription } from '../mapping/description.ts'
 import { ProofJournal } from '../mapping/proofs.ts'
 import { MappingTree } from '../mapping/tree.ts'
 import { openRemote } from '../remote/open.ts'
-import type { RemoteSpec } from '../remote/remote.ts'
+import { askedBy, type RemoteSpec } from '../remote/remote.ts'
 import { formatSpec, parseBucket } from '../remote/spec.ts'
 import { KeepVolume } from './keep/keep.ts'
 import { MappedVolume } from './mapped.ts'
@@ -107,7 +107,7 @@ async function openMapped(spec: MappedSpec, settings: VolumeSettings): Promise<V
     })
   }
   const { remote } = description
-  const credentials = {
+  const identity = {
     ...(profile === undefined ? {} : { profile }),
     ...(credentialsFile === undefined ? {} : { credentialsFile }),
   }
@@ -118,7 +118,7 @@ async function openMapped(spec: MappedSpec, settings: VolumeSettings): Promise<V
     description,
     readDescription: () => readDescription(mappings),
     openRemote: (options) =>
-      openRemote(remote.kind === 's3' ? { ...remote, ...credentials } : remote, options),
+      openRemote(remote.kind === 's3' ? askedBy(remote, identity) : remote, options),
   })
 }
 

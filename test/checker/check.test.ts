@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { rmSync } from 'node:fs'
-import { appendFile, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { appendFile, chmod, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
 import { open } from 'lmdb'
@@ -263,6 +263,29 @@ describe('a check', () => {
     await check({ dir, signal: new AbortController().signal, report })
     assert.deepEqual(found, [`torn ${first}`])
   })
+
+  it('calls nothing damaged that it may not read', async () => {
+    const dir = await bench.copy()
+    for (const denied of ['.keepgw/catalog', '.keepgw']) {
+      await chmod(join(dir, denied), 0)
+      await asOther(() => assert.rejects(bench.check(dir), /permission denied.*/i))
+      assert.deepEqual(bench.findings, [])
+      await chmod(join(dir, denied), 0o755)
+    }
+    await bench.assertGood(dir)
+  })
+
+  /** Nothing is denied to root: then it is somebody else who asks. */
+  async function asOther(work: () => Promise<unknown>): Promise<void> {
+    if (process.getuid!() !== 0) return void (await work())
+    await chmod(bench.root, 0o755)
+    process.seteuid!(65_534)
+    try {
+      await work()
+    } finally {
+      process.seteuid!(0)
+    }
+  }
 
   it('finds wrong counts, and a repair counts anew', async () => {
     const dir = await bench.copy()

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import { once } from 'node:events'
-import { cpSync, rmSync, statfsSync, writeFileSync } from 'node:fs'
+import { cpSync, rmSync, statfsSync, statSync, writeFileSync } from 'node:fs'
 import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, before, describe, it, type TestContext } from 'node:test'
@@ -270,6 +270,24 @@ describe('keepgw check', () => {
         await keepgwOk(['check', mapping, '--repair'], env)
         await assertGood(mapping)
       }
+    })
+
+    it('whose files have the numbers of those of another disk, which is in use', async (t) => {
+      const disks = [await mounted(t, '64m'), await mounted(t, '64m')]
+      if (disks.includes(undefined)) return
+      const [mapping, other] = disks.map((disk) => join(disk!, 'mapping'))
+      const [lock, otherLock] = [mapping!, other!].map((dir) =>
+        join(dir, '.keepgw/catalog/lock.mdb'),
+      )
+      assert.equal(statSync(lock!).ino, statSync(otherLock!).ino)
+      const catalog = Catalog.open(other!)
+      try {
+        await writeFile(join(mapping!, '.keepgw/catalog/data.mdb'), 'x')
+        await keepgwOk(['check', mapping!, '--repair'], env)
+      } finally {
+        await catalog.close()
+      }
+      await assertGood(mapping!)
     })
 
     it('that fills up under an index stops it, and the next one leaves the mapping whole', async (t) => {

@@ -115,7 +115,7 @@ describe('keepgw collection create', () => {
     assert.match(other.stderr, /401: Not logged in.*ARVADOS_API_TOKEN/)
     const strict = await keepgw(args, { PATH, HOME, ARVADOS_API_HOST_INSECURE: '' })
     assert.equal(strict.code, 1)
-    assert.match(strict.stderr, /cannot be reached: .*certificate/)
+    assert.match(strict.stderr, /cannot be reached: .*certificate.*ARVADOS_API_HOST_INSECURE/)
   })
 
   for (const [what, part, flags, more, code, says] of [
@@ -126,9 +126,10 @@ describe('keepgw collection create', () => {
       [],
       { ARVADOS_API_HOST: '127.0.0.1:1' },
       1,
-      /ECONNREFUSED/,
+      /ECONNREFUSED.*Check ARVADOS_API_HOST/,
     ],
     ['a host that is not named', 'runs', [], { ARVADOS_API_HOST: '' }, 2, /ARVADOS_API_HOST/],
+    ['a host that is a URL', 'runs', [], { ARVADOS_API_HOST: 'https://a' }, 2, /without https:/],
     ['an owner that is none', 'runs', ['--owner-uuid=me'], {}, 2, /no UUID of a project/],
     ['a key that is missing', 'runs', ['--sign'], {}, 2, /KEEPGW_BLOB_SIGNING_KEY/],
   ] as const) {

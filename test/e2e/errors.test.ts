@@ -89,6 +89,8 @@ describe('errors', { skip: server === undefined && NO_S3 }, () => {
     assertEnds(await keepgw(index, env), 2, /is of s3:.*not of s3:\/\/another-bucket.*--mappings/)
     const verify = ['verify', '--bucket', 'another-bucket', '--mappings', mapping, '--all']
     assertEnds(await keepgw(verify, env), 2, /not of s3:\/\/another-bucket/)
+    const elsewhere = ['verify', '--mappings', mapping, '--all', '--endpoint-url=http://elsewhere']
+    assertEnds(await keepgw(elsewhere, env), 2, /not of s3:.* at http:\/\/elsewhere/)
     const serve = ['serve', `--volume=s3:${mapping}:another-bucket`]
     assertEnds(await keepgw(serve, env), 2, /another one than s3:\/\/another-bucket/)
   })
@@ -109,6 +111,12 @@ describe('errors', { skip: server === undefined && NO_S3 }, () => {
   it('an unknown flag, command, or missing argument: 2', async () => {
     assertEnds(await keepgw(['index', bucket.name, '--frobnicate'], env), 2, /--frobnicate.*--help/)
     assertEnds(await keepgw(['frobnicate'], env), 2, /frobnicate.*--help/)
+    const argument = await keepgw(['serve', bucket.name], env)
+    assertEnds(argument, 2, new RegExp(`serve takes no argument "${bucket.name}" .*serve --help`))
+    const word = await keepgw(['collection', 'creat', 'x'], env)
+    assertEnds(word, 2, /no command collection creat .*keepgw collection --help/)
+    const flag = await keepgw(['collection', 'create', '--frobnicate'], env)
+    assertEnds(flag, 2, /--frobnicate.*keepgw collection create --help/)
     assertEnds(await keepgw(['index'], env), 2, /BUCKET|bucket.*--help/)
     assertEnds(await keepgw(['index', 'a b'], env), 2, /"a b" names no bucket.*s3:/)
     assertEnds(await keepgw(['verify', 'xyz'], env), 2, /"xyz" is no hash/)

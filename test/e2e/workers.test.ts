@@ -25,7 +25,7 @@ import {
 const WORKERS = 3
 const MANAGEMENT = 'the-management-token'
 
-describe('serve --workers', { timeout: 120_000 }, () => {
+describe('serve --workers', { timeout: 240_000 }, () => {
   let scratch: Awaited<ReturnType<typeof temporary>>
   let env: NodeJS.ProcessEnv
   let volume: string

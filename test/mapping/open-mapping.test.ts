@@ -54,6 +54,29 @@ describe('the description of a mapping', () => {
     assert.deepEqual(await readDescription(tree.dir), now)
   })
 
+  it('remembers that a bucket is public, until somebody says whom to ask as', async () => {
+    await using tree = await makeTree()
+    const isPublic: S3Spec = { ...bucket, anonymous: true }
+    const remembered = async (asked: S3Spec) => (await settleDescription(tree.dir, asked)).remote
+    assert.deepEqual(await remembered(isPublic), isPublic)
+    assert.deepEqual(await remembered(bucket), isPublic)
+    assert.deepEqual(reach(isPublic, bucket), isPublic)
+    for (const named of [{ profile: 'lab' }, { credentialsFile: '/secret' }]) {
+      assert.deepEqual(reach(isPublic, { ...bucket, ...named }), { ...bucket, ...named })
+      assert.deepEqual(await remembered({ ...isPublic, ...named }), isPublic)
+      assert.deepEqual(await remembered({ ...bucket, ...named }), bucket)
+    }
+    assert.deepEqual(await remembered(isPublic), isPublic)
+    assert.deepEqual(await remembered({ ...bucket, anonymous: false }), bucket)
+  })
+
+  it('is reached as is said now: by region, path style, and who pays', () => {
+    const how = { region: 'r', pathStyle: false, requestPayer: 'requester' } as const
+    const described: S3Spec = { ...bucket, region: 'old', pathStyle: true }
+    assert.deepEqual(reach(described, { ...bucket, ...how }), { ...bucket, ...how })
+    assert.deepEqual(reach(described, bucket), described)
+  })
+
   const others: RemoteSpec[] = [
     { ...bucket, bucket: 'c' },
     { ...bucket, prefix: 'q/' },

@@ -3,6 +3,7 @@ import { EventEmitter, once } from 'node:events'
 import { type IncomingMessage, type OutgoingHttpHeaders, request } from 'node:http'
 import { request as requestTls } from 'node:https'
 import { connect, type Socket } from 'node:net'
+import { Writable } from 'node:stream'
 import type { TestContext } from 'node:test'
 import { connect as connectTls } from 'node:tls'
 import { makeMount } from '../../src/server/mounts.ts'
@@ -41,12 +42,16 @@ export class Harness {
     const mounts = volumes.map((volume) => makeMount(volume, 'zzzzz'))
     const lines = new EventEmitter()
     let printed = ''
-    const log = createLog({
-      write: (text: string) => {
-        printed += text
-        lines.emit('line', JSON.parse(text))
-      },
-    })
+    const log = createLog(
+      new Writable({
+        decodeStrings: false,
+        write: (text, _encoding, done) => {
+          printed += text
+          lines.emit('line', JSON.parse(text))
+          done()
+        },
+      }),
+    )
     const listen = { host: '127.0.0.1', port: 0 }
     const server = await startServer({ mounts, listen, log, ...options })
     const harness = new Harness(server, options.tls?.cert)

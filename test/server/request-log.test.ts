@@ -1,7 +1,19 @@
 import assert from 'node:assert/strict'
+import { Writable } from 'node:stream'
 import { describe, it } from 'node:test'
+import { setImmediate as setImmediatePromise } from 'node:timers/promises'
 import fc from 'fast-check'
 import { createLog, type LogFormat } from '../../src/server/request-log.ts'
+
+function writableTo(write: (text: string) => void): Writable {
+  return new Writable({
+    decodeStrings: false,
+    write: (text, _encoding, done) => {
+      write(text)
+      done()
+    },
+  })
+}
 
 const anyText = fc.string({ unit: 'binary' })
 
@@ -9,10 +21,10 @@ describe('a line of the log', () => {
   for (const format of ['json', 'text'] satisfies LogFormat[]) {
     it(`is one line that moves no cursor, whatever a request holds: ${format}`, () => {
       let printed = ''
-      const write = (text: string) => {
+      const stream = writableTo((text) => {
         printed += text
-      }
-      const log = createLog({ write }, { format })
+      })
+      const log = createLog(stream, { format })
       fc.assert(
         fc.property(anyText, anyText, (reqPath, reqHost) => {
           printed = ''
@@ -29,4 +41,30 @@ describe('a line of the log', () => {
       assert.ok(printed.includes('/\\u009b2J\\u007f'), printed)
     })
   }
+
+  it('is written by itself, also when the one who reads them is slow', async () => {
+    const written: string[] = []
+    const slow = new Writable({
+      decodeStrings: false,
+      write: (text, _encoding, done) => {
+        written.push(text)
+        setImmediate(done)
+      },
+      writev: (chunks, done) => {
+        written.push(chunks.map(({ chunk }) => chunk).join(''))
+        setImmediate(done)
+      },
+    })
+    const log = createLog(slow)
+    const numbers = Array.from({ length: 50 }, (_, at) => at)
+    for (const at of numbers) {
+      log.info({ at }, 'line')
+      if (at % 7 === 0) await setImmediatePromise()
+    }
+    while (written.length < numbers.length) await setImmediatePromise()
+    assert.deepEqual(
+      written.map((text) => JSON.parse(text).at),
+      numbers,
+    )
+  })
 })

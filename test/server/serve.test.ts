@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { Agent, get, type IncomingMessage } from 'node:http'
+import { PassThrough } from 'node:stream'
 import { describe, test } from 'node:test'
 import { KeepgwError } from '../../src/errors.ts'
 import { createLog } from '../../src/server/request-log.ts'
@@ -49,7 +50,7 @@ test('a port that is taken is an error with what to do', async (t) => {
   const h = await Harness.start(t, {})
   const listen = { host: '127.0.0.1', port: h.port }
   await assert.rejects(
-    startServer({ mounts: [], listen, log: createLog({ write() {} }) }),
+    startServer({ mounts: [], listen, log: createLog(new PassThrough().resume()) }),
     (error) => {
       assert.ok(error instanceof KeepgwError)
       assert.match(error.message, /^cannot listen at 127\.0\.0\.1:\d+: [^\n]+$/)

@@ -6,9 +6,13 @@ import { after, describe, test } from 'node:test'
 import { UsageError } from '../../src/errors.ts'
 import { clusterWarnings } from '../../src/server/check.ts'
 import { type ServeFlags, serveSettings } from '../../src/server/settings.ts'
+import { makeCertificate } from '../servers/certificate.ts'
 
 const scratch = await mkdtemp(join(tmpdir(), 'keepgw-settings-'))
 after(() => rm(scratch, { recursive: true }))
+const certificate = await makeCertificate()
+after(() => certificate[Symbol.asyncDispose]())
+const { certFile, keyFile } = certificate
 const config = join(scratch, 'config.yml')
 const volume = ['s3:/mappings:bucket']
 
@@ -79,7 +83,7 @@ describe('settings', () => {
     ['one that is only read', { volume: ['unix:readonly:/keep'] }],
     ['other services', { volume: ['keep:http://a:1'] }],
     ['several processes', { workers: 4 }],
-    ['HTTPS', { 'tls-certificate': config, 'tls-key': config }],
+    ['HTTPS', { 'tls-certificate': certFile, 'tls-key': keyFile }],
   ]
   for (const [what, flags] of kinds) {
     test(`never let ${what} be read from elsewhere unsigned and unasked`, async () => {
@@ -88,7 +92,7 @@ describe('settings', () => {
       }
       const off = 'Collections: {BlobSigning: false}'
       for (const url of ['http://0.0.0.0:1', 'https://gw.example:1', 'http://10.0.0.5']) {
-        const tls = 'TLS: {Certificate: "file:///dev/null", Key: "file:///dev/null"}'
+        const tls = `TLS: {Certificate: "file://${certFile}", Key: "file://${keyFile}"}`
         const named = `${off}, ${tls}, Services: {Keepstore: {InternalURLs: {"${url}": {}}}}`
         await assert.rejects(settings(named, flags), /without signatures/, url)
         const listening = `${off}, ${tls}, Services: {Keepstore: {InternalURLs: {"http://127.0.0.1:1": {ListenURL: "${url}"}}}}`
@@ -126,16 +130,32 @@ describe('settings', () => {
   })
 
   test('speak HTTPS where the URL says so, or where an address has a certificate', async () => {
-    const [cert, key] = [join(scratch, 'cert.pem'), join(scratch, 'key.pem')]
-    await Promise.all([cert, key].map((file) => writeFile(file, 'PEM')))
     const urls = (url: string) => `${KEY}, Services: {Keepstore: {InternalURLs: {"${url}": {}}}}`
-    const tls = `TLS: {Certificate: "file://${cert}", Key: "file://${key}"}`
+    const tls = `TLS: {Certificate: "file://${certFile}", Key: "file://${keyFile}"}`
     assert.ok((await settings(`${urls('https://127.0.0.1')}, ${tls}`)).tls)
     assert.equal((await settings(`${urls('http://127.0.0.1')}, ${tls}`)).tls, undefined)
     await assert.rejects(settings(urls('https://127.0.0.1')), /no certificate/)
-    assert.ok((await settings('', { 'tls-certificate': cert, 'tls-key': key })).tls)
-    await assert.rejects(settings('', { 'tls-certificate': cert }), /belong together/)
-    await assert.rejects(settings('', { 'tls-certificate': cert, 'tls-key': '/no' }), UsageError)
+    assert.ok((await settings('', { 'tls-certificate': certFile, 'tls-key': keyFile })).tls)
+    await assert.rejects(settings('', { 'tls-certificate': certFile }), /belong together/)
+    await assert.rejects(
+      settings('', { 'tls-certificate': certFile, 'tls-key': '/no' }),
+      UsageError,
+    )
+  })
+
+  test('name the files that are no certificate, or not its key', async () => {
+    await using another = await makeCertificate()
+    for (const [cert, key] of [
+      [certFile, another.keyFile],
+      [config, keyFile],
+      [certFile, config],
+    ]) {
+      const why = {
+        name: 'UsageError',
+        message: new RegExp(`${cert} and ${key} are no certificate`),
+      }
+      await assert.rejects(settings('', { 'tls-certificate': cert, 'tls-key': key }), why)
+    }
   })
 
   test('say how much is read ahead, and when a slow place is raced', async () => {

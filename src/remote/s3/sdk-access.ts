@@ -16,6 +16,9 @@ import {
 } from './sdk.ts'
 
 const DEFAULT_REGION = 'us-east-1'
+const SILENT = { trace() {}, debug() {}, info() {}, warn() {}, error() {} }
+
+type Provider = ReturnType<typeof fromNodeProviderChain>
 
 /** Returns who answers for the bucket. Throws UsageError for settings that cannot be right. */
 export function sdkAccess(spec: S3Spec): AskAccess {
@@ -124,9 +127,15 @@ function credentials(spec: S3Spec): S3ClientConfig {
   // Asked again, the SDK shall look at the files again: somebody may have renewed what is in them.
   const profile = {
     ignoreCache: true,
+    // It would warn of variables that a named profile goes before.
+    logger: SILENT,
     ...(spec.profile === undefined ? {} : { profile: spec.profile }),
   }
-  if (spec.credentialsFile === undefined) return { credentials: fromNodeProviderChain(profile) }
+  if (spec.credentialsFile === undefined) {
+    const chain = fromNodeProviderChain(profile)
+    const { profile: name } = spec
+    return { credentials: name === undefined ? chain : naming(name, chain) }
+  }
   try {
     readFileSync(spec.credentialsFile)
   } catch (error) {
@@ -137,6 +146,20 @@ function credentials(spec: S3Spec): S3ClientConfig {
   }
   // A file that was named goes before the environment; the default chain asks that first.
   return { credentials: fromIni({ filepath: spec.credentialsFile, ...profile }) }
+}
+
+/** Returns a provider whose failures name the profile: the SDK's own tell of all that it has tried, but not of it. */
+function naming(profile: string, provider: Provider): Provider {
+  return async (identity) => {
+    try {
+      return await provider(identity)
+    } catch (error) {
+      throw Object.assign(new Error(`the profile "${profile}" gives none: ${messageOf(error)}`), {
+        name: (error as Error).name,
+        cause: error,
+      })
+    }
+  }
 }
 
 function checkedEndpoint(endpoint: string): string {

@@ -109,6 +109,20 @@ describe('credentials', () => {
     assert.equal(await signers(t, { profile: 'lab' }), 'LAB/us-east-1')
   })
 
+  test('of a profile that is not there are missing, and its name is told, once', async (t) => {
+    setEnvironment()
+    await write('default-credentials', profile('default', 'DEFAULT'))
+    const warned = t.mock.method(console, 'warn')
+    const stub = await startStub(t, play)
+    const endpoint = { kind: 's3', bucket: 'bucket', endpoint: stub.endpoint } as const
+    const store = openS3({ ...endpoint, profile: 'lab' })
+    t.after(() => store.close())
+    const { message, hint } = await failsWith(listAll(store), 'unreachable')
+    assert.match(message, /the profile "lab" gives none/)
+    assert.match(hint ?? '', /--profile/)
+    assert.equal(warned.mock.callCount(), 0)
+  })
+
   test('are those of AWS_PROFILE', async (t) => {
     await write('default-credentials', profile('default', 'DEFAULT') + profile('lab', 'LAB'))
     assert.equal(await signers(t, {}), 'DEFAULT/us-east-1')

@@ -5,7 +5,7 @@ import { createServer, type RequestListener } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { Readable } from 'node:stream'
+import { PassThrough, Readable } from 'node:stream'
 import { after, describe, type TestContext, test } from 'node:test'
 import fc from 'fast-check'
 import { RemoteError } from '../../../src/remote/remote.ts'
@@ -30,7 +30,7 @@ const { data, hash } = makeBlock(100_000)
 /** A keep service of our own, over a directory. */
 async function startService(root: string) {
   const volume = await UnixVolume.open(root)
-  const log = createLog({ write() {} })
+  const log = createLog(new PassThrough().resume())
   const listen = { host: '127.0.0.1', port: 0 }
   const server = await startServer({
     mounts: [makeMount(volume, 'zzzzz')],
