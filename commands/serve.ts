@@ -217,17 +217,19 @@ a second signal.`
     for (const [name, value] of describeSettings(settings)) print(name, value)
     const signal = this.stopSignal()
     const mounts: Mount[] = []
+    const refusals: string[] = []
     let failed = 0
     for (const setting of settings.volumes) {
-      const { mount, outcome } = await checkVolume(setting, settings, signal)
+      const { mount, outcome, refusal } = await checkVolume(setting, settings, signal)
       if (mount !== undefined) mounts.push(mount)
+      if (refusal !== undefined) refusals.push(refusal)
       if (outcome.state === 'unreachable') failed += 1
       print('volume', describeVolume(setting, mount))
       print('', outcome.state === 'unreachable' ? `out of reach: ${outcome.reason}` : outcome.state)
     }
     assertDistinct(mounts)
     const unusable = await cacheWarning(settings)
-    const warnings = [...clusterWarnings(settings), ...(unusable ? [unusable] : [])]
+    const warnings = [...clusterWarnings(settings), ...(unusable ? [unusable] : []), ...refusals]
     for (const warning of warnings) this.warning(`warning: ${warning}`)
     if (failed === 0) return
     throw new KeepgwError(`${failed} of ${settings.volumes.length} volumes are out of reach`)

@@ -25,7 +25,9 @@ export async function findDescribed(
   add: (found: Found) => void,
 ): Promise<MappingDescription | undefined> {
   if (!existsSync(stateDir(dir)) && !hasTree(dir)) {
-    throw new KeepgwError(`there is no mapping ${dir}`, { hint: 'Is its disk mounted?' })
+    throw new KeepgwError(`there is no mapping ${dir}`, {
+      hint: 'Is its disk mounted? Name the directory of a mapping, as keepgw status shows it',
+    })
   }
   let why = 'missing'
   try {

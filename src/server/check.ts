@@ -6,7 +6,7 @@ import { messageOf, UsageError } from '../errors.ts'
 import { checkBlock } from '../volume/check-block.ts'
 import { FailureMemory } from '../volume/failure-memory.ts'
 import { BlockError } from '../volume/source-walk.ts'
-import type { Volume } from '../volume/volume.ts'
+import { isWritable, type Volume } from '../volume/volume.ts'
 import type { Mount } from './mounts.ts'
 import type { ServeSettings, VolumeSetting } from './settings.ts'
 import { openMount } from './start.ts'
@@ -18,14 +18,14 @@ import { openMount } from './start.ts'
 export type Reach = { state: 'reachable' | 'empty' } | { state: 'unreachable'; reason: string }
 
 /**
- * Opens a volume, asks for a block of it, and closes it again. Throws UsageError for a wrong setting,
- * and the signal's reason; what is out of reach is told.
+ * Opens a volume, asks for a block of it, and closes it again; says also why it would take no blocks, where it
+ * should. Throws UsageError for a wrong setting, and the signal's reason; what is out of reach is told.
  */
 export async function checkVolume(
   setting: VolumeSetting,
   settings: ServeSettings,
   signal: AbortSignal,
-): Promise<{ mount?: Mount; outcome: Reach }> {
+): Promise<{ mount?: Mount; outcome: Reach; refusal?: string | undefined }> {
   let mount: Mount
   try {
     mount = await openMount(setting, settings)
@@ -34,7 +34,9 @@ export async function checkVolume(
     return { outcome: { state: 'unreachable', reason: messageOf(error) } }
   }
   try {
-    return { mount, outcome: await reach(mount.volume, settings.idleLimit, signal) }
+    const { volume } = mount
+    const refusal = isWritable(volume) ? await volume.refusal?.() : undefined
+    return { mount, outcome: await reach(volume, settings.idleLimit, signal), refusal }
   } finally {
     await mount.volume.close()
   }

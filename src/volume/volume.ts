@@ -139,6 +139,9 @@ export interface WritableVolume extends Volume {
    * reason; then the block is whole or not here at all.
    */
   put(block: NewBlock, wanted: Wanted, signal: AbortSignal): Promise<Stored>
+
+  /** Returns why it takes no block, a sentence, where that can be known without one. */
+  refusal?(): Promise<string | undefined>
 }
 
 /** When a block may be thrown away, and for how long that can be taken back. */

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { type ChildProcessByStdio, spawn } from 'node:child_process'
+import { type ChildProcessByStdio, execFileSync, spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { once } from 'node:events'
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
@@ -143,6 +143,25 @@ describe('keepgw serve', () => {
     assert.match(away.stdout, /out of reach/)
     assert.match(away.stderr, /1 of 2 volumes are out of reach/)
     assert.equal((await run([volume, '--check', '--listen=0.0.0.0:1'])).code, 2)
+  })
+
+  test('--check warns of a directory that takes no blocks', async (t) => {
+    const dir = join(scratch, 'read-only')
+    await mkdir(dir)
+    try {
+      execFileSync('mount', ['-t', 'tmpfs', '-o', 'ro', 'none', dir], { stdio: 'pipe' })
+    } catch {
+      return t.skip('mounts need privileges')
+    }
+    t.after(() => execFileSync('umount', ['-l', dir]))
+    const warned = await run([`--volume=unix:${dir}`, '--check'])
+    assert.equal(warned.code, 0, warned.stderr)
+    assert.match(
+      warned.stderr,
+      /warning: .*read-only takes no blocks, name it unix:readonly:.*EROFS/,
+    )
+    const told = await run([`--volume=unix:readonly:${dir}`, '--check'])
+    assert.deepEqual([told.code, told.stderr], [0, ''])
   })
 
   test('says what is wrong, with the right exit code', async () => {

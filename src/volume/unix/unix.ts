@@ -1,8 +1,10 @@
 /** A keepstore directory as a volume: the files of any keepstore, read and written beside it. */
 import { createHash } from 'node:crypto'
-import { lstat, lutimes, readdir } from 'node:fs/promises'
+import { constants } from 'node:fs'
+import { access, lstat, lutimes, readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import pLimit from 'p-limit'
+import { messageOf } from '../../errors.ts'
 import { MAX_BLOCK } from '../../keep/locator.ts'
 import { RemoteError, type Sink } from '../../remote/remote.ts'
 import type {
@@ -104,6 +106,16 @@ export class UnixVolume implements TrashVolume {
     return {
       replicas: 1,
       classes: Object.fromEntries(this.storageClasses.map((each) => [each, 1])),
+    }
+  }
+
+  async refusal(): Promise<string | undefined> {
+    const { path } = this.#root
+    try {
+      await access(path, constants.W_OK | constants.X_OK)
+      return undefined
+    } catch (error) {
+      return `${path} takes no blocks, name it unix:readonly:${path} where it is not to: ${messageOf(error)}`
     }
   }
 
