@@ -114,6 +114,8 @@ could be reached, 4 another run holds the mapping’s lock, 130 interrupted.`
         concurrency: flags.concurrency,
         signal: this.stopSignal(),
         report: (block) => {
+          // An index has dropped its last place since it was listed.
+          if (flags.all && block.places.length === 0) return
           tally.add(block)
           noteProofs(block, proofs)
           this.#print(block)

@@ -62,14 +62,14 @@ export abstract class CollectionCommand extends KeepgwCommand {
     this.#leftOut += 1
     if (this.json) this.emit('left-out', { key, reason })
     this.warning(`left out: ${showKey(key)}: ${reason}`)
-    process.exitCode = ExitCode.incomplete
+    process.exitCode ||= ExitCode.incomplete
   }
 
   /** Names what the last index run has left open. */
   protected reportGaps(source: CollectionSource): void {
     for (const gap of source.gaps()) {
       this.warning(gap)
-      process.exitCode = ExitCode.incomplete
+      process.exitCode ||= ExitCode.incomplete
     }
   }
 

@@ -4,7 +4,7 @@ import { Command } from '@oclif/core/command'
 import * as Flags from '@oclif/core/flags'
 import { ExitCode, KeepgwError, messageOf, printable, UsageError } from './errors.ts'
 import type { RemoteSpec } from './remote/remote.ts'
-import { parseBucket } from './remote/spec.ts'
+import { checkedEndpoint, parseBucket } from './remote/spec.ts'
 import { parseBytes, parseSeconds } from './units.ts'
 
 /** With less, a connection that waits for its turn looks dead to the store. */
@@ -143,8 +143,9 @@ export function remoteOf(
   const spec = parseBucket(bucket)
   if (spec.kind === 'directory') return spec
   const { AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL } = env
+  const endpoint = flags['endpoint-url'] || AWS_ENDPOINT_URL_S3 || AWS_ENDPOINT_URL
   const values = {
-    endpoint: flags['endpoint-url'] || AWS_ENDPOINT_URL_S3 || AWS_ENDPOINT_URL,
+    endpoint: endpoint ? checkedEndpoint(endpoint) : undefined,
     region: flags.region,
     pathStyle: flags['path-style'],
     profile: flags.profile,

@@ -1,9 +1,10 @@
 /** Goes through a mapping, and yields what is not as it should be. Writes nothing, reads no object. */
-import { statSync } from 'node:fs'
+import { existsSync, statSync } from 'node:fs'
+import { join } from 'node:path'
 import { setImmediate } from 'node:timers/promises'
 import { messageOf } from '../errors.ts'
 import type { Catalog } from '../mapping/catalog.ts'
-import { type CatalogStats, NO_STATS } from '../mapping/catalog-contents.ts'
+import { type CatalogStats, type Intent, NO_STATS } from '../mapping/catalog-contents.ts'
 import type { Place } from '../mapping/mapping.ts'
 import { parsePlace } from '../mapping/place-line.ts'
 import { segmentCount, segmentHash, segmentPlace, segmentRange } from '../mapping/record.ts'
@@ -21,7 +22,15 @@ import type { Found, Mend } from './findings.ts'
 import { judgePlace, placeText } from './judge.ts'
 import { PlaceSet } from './place-set.ts'
 import { Settled } from './settled.ts'
-import { entriesOf, type Line, linesOf, SHARDS, shardName, strangersAt } from './tree-files.ts'
+import {
+  entriesOf,
+  type Line,
+  linesOf,
+  SHARDS,
+  shardName,
+  strangersAt,
+  type TreeEntry,
+} from './tree-files.ts'
 
 /** Places of the catalog that are held at once, 16 bytes each; more of them take more passes. */
 const PLACES_AT_ONCE = 4_000_000
@@ -50,6 +59,8 @@ export class Look {
   /** Blocks that the catalog has, and their bytes; those only in lines by hand left out. */
   readonly #known = { blocks: 0, blockBytes: 0 }
   #missing = 0
+  /** What a run that has ended left half done: its next one finishes that. */
+  #cutShort: { keys: ReadonlySet<string>; hashes: ReadonlySet<string> } | undefined
 
   constructor(options: LookOptions) {
     this.#options = options
@@ -90,6 +101,7 @@ export class Look {
     if (unreadable.some(({ key }) => key === 'intent')) return
     const intent = this.#settled.cutShort()
     if (intent === undefined) return
+    this.#cutShort = subjectsOf(intent)
     const what = `a batch of ${intent.changes.length} objects was cut short`
     yield { kind: 'batch', where: 'catalog', what }
   }
@@ -125,11 +137,18 @@ export class Look {
     for (let shard = from; shard < to; shard++, this.shards++) {
       for (const entry of entriesOf(this.#options.dir, shard)) {
         if (entry.kind === 'file') yield* this.#file(entry.hash, places)
-        else yield strangerIn(entry)
+        else if (await this.#lasts(entry)) yield strangerIn(entry)
       }
       await this.#breathe()
     }
     if (places.left > 0) yield* this.#missingOf(places, isIn)
+  }
+
+  /** False for what a rewrite under way has beside a file for a moment. */
+  async #lasts(entry: TreeEntry): Promise<boolean> {
+    if (entry.kind !== 'leftover') return true
+    const path = join(this.#options.dir, entry.where)
+    return (await this.#settled.look(undefined, () => existsSync(path))) === true
   }
 
   async *#file(hash: string, places: PlaceSet): AsyncIterable<Found> {
@@ -181,12 +200,19 @@ export class Look {
       }))
     })
     for (const { suspect, judgement } of judged ?? []) {
+      if (this.#isHalfDone(hash, suspect)) continue
       const found = describeLine(hash, suspect, judgement, length)
       if (found === undefined) continue
       // Its right line is not missing as well: one mends the other.
       if (judgement?.kind === 'wrong') places.take(placeText(hash, judgement.expected))
       yield found
     }
+  }
+
+  #isHalfDone(hash: string, { place }: Suspect): boolean {
+    if (this.#settled.isAlone || this.#cutShort === undefined) return false
+    const { keys, hashes } = this.#cutShort
+    return place === undefined ? hashes.has(hash) : keys.has(place.key)
   }
 
   #stillThere(hash: string, suspects: Suspect[]): Suspect[] {
@@ -253,8 +279,8 @@ export class Look {
     for (const name of ['objects', 'segments', 'bytes', 'trusted'] as const) {
       if (stats[name] !== this.counts[name]) yield wrongCount(name, stats[name], this.counts[name])
     }
-    // A file that is missing cannot be counted.
-    if (this.#missing > 0) return
+    // A file that is missing cannot be counted; and a batch counts in its end what it has made or removed.
+    if (this.#missing > 0 || this.#cutShort !== undefined) return
     for (const name of ['blocks', 'blockBytes'] as const) {
       // Files with nothing but lines by hand may be counted or not.
       const isRight = stats[name] >= this.#known[name] && stats[name] <= this.counts[name]
@@ -289,6 +315,18 @@ export class Look {
     this.#options.signal.throwIfAborted()
     await setImmediate()
   }
+}
+
+/** Returns the keys and the hashes that a batch is about. */
+function subjectsOf({ changes }: Intent): { keys: Set<string>; hashes: Set<string> } {
+  const hashes = new Set<string>()
+  for (const record of changes.flatMap(({ before, after }) => [before, after])) {
+    for (let segment = 0; record && segment < segmentCount(record.size); segment++) {
+      const hash = segmentHash(record, segment)
+      if (hash !== undefined) hashes.add(hash)
+    }
+  }
+  return { keys: new Set(changes.map(({ key }) => key)), hashes }
 }
 
 function suspectOf(hash: string, { text, isTorn }: Line, places: PlaceSet): Suspect | undefined {

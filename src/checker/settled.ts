@@ -2,6 +2,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Catalog } from '../mapping/catalog.ts'
 import type { Intent } from '../mapping/catalog-contents.ts'
+import { isSilent } from '../mapping/lock.ts'
 import { isProvenDead } from '../process-id.ts'
 
 const PAUSE_MS = 100
@@ -65,7 +66,7 @@ export class Settled {
   #isUnderWay(transaction: number): boolean {
     if (this.#isAlone) return false
     const holder = this.#catalog.lockRecord()
-    const isHeld = holder !== undefined && !isProvenDead(holder)
+    const isHeld = holder !== undefined && !isProvenDead(holder) && !isSilent(holder)
     return isHeld || this.#catalog.lastTransaction() !== transaction
   }
 }

@@ -56,8 +56,11 @@ export class CollectionSource {
     const { lastRun } = this.#snapshot
     if (lastRun === undefined)
       return ['no index run has come to its end yet: objects may be missing']
-    const { outcome, unreadable, archived = 0 } = lastRun
+    const { outcome, unreadable, archived = 0, earlier } = lastRun
     return [
+      ...(earlier === undefined
+        ? []
+        : [`an index run about more than the last one was ${earlier}: objects may be missing`]),
       ...(outcome === 'complete' || unreadable > 0
         ? []
         : [`the last index run was ${outcome}: objects may be missing`]),

@@ -14,8 +14,10 @@ export class BatchWriter {
   #pending: Change[] = []
   #weight = 0
   #timer: NodeJS.Timeout | undefined
-  /** Settles when no batch is being written. */
-  #writing: Promise<void> = Promise.resolve()
+  /** What is pending has waited for long enough. */
+  #isDue = false
+  /** Settles, and never fails, when the batch that is being written is. */
+  #writing: Promise<void> | undefined
   #failure: unknown
 
   constructor(recorder: Recorder) {
@@ -23,41 +25,57 @@ export class BatchWriter {
   }
 
   /**
-   * Takes a change. Returns a promise where two full batches are there already, to be waited for. Throws
-   * what an earlier batch failed with: nothing more is written then.
+   * Takes a change. Returns a promise where a full batch waits for the one that is being written: until it
+   * resolves, add nothing, or what waits for a slow disk takes all memory. Throws what an earlier batch failed
+   * with: nothing more is written then.
    */
   add(change: Change): Promise<void> | undefined {
     this.#throwFailure()
     this.#pending.push(change)
     this.#weight += Math.max(1, segmentCount((change.after ?? change.before)!.size))
-    this.#timer ??= setTimeout(() => this.#write(), MAX_AGE_MS)
-    if (this.#weight < FULL) return undefined
-    const earlier = this.#writing
-    this.#write()
-    return earlier
+    this.#timer ??= setTimeout(() => this.#due(), MAX_AGE_MS)
+    this.#begin()
+    return this.#isFull ? this.#writing : undefined
   }
 
   /** Resolves once everything is recorded. Throws what failed. */
   async flush(): Promise<void> {
-    this.#write()
+    while (this.#pending.length > 0 && this.#failure === undefined) {
+      this.#due()
+      await this.#writing
+    }
     await this.#writing
     this.#throwFailure()
   }
 
-  #write(): void {
+  get #isFull(): boolean {
+    return this.#weight >= FULL
+  }
+
+  #due(): void {
+    this.#isDue = true
+    this.#begin()
+  }
+
+  /** Writes what is pending, if it is time, and nothing is being written. */
+  #begin(): void {
+    const isTime = this.#isFull || this.#isDue
+    if (!isTime || this.#writing !== undefined || this.#failure !== undefined) return
     clearTimeout(this.#timer)
     this.#timer = undefined
+    this.#isDue = false
     const batch = this.#pending
     this.#pending = []
     this.#weight = 0
-    this.#writing = this.#writing.then(async () => {
-      if (this.#failure !== undefined) return
-      try {
-        await this.#recorder.record(batch)
-      } catch (error) {
+    this.#writing = Promise.resolve()
+      .then(() => this.#recorder.record(batch))
+      .catch((error) => {
         this.#failure = error
-      }
-    })
+      })
+      .then(() => {
+        this.#writing = undefined
+        this.#begin()
+      })
   }
 
   #throwFailure(): void {

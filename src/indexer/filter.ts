@@ -6,6 +6,8 @@ import { globMatcher } from './glob.ts'
 export interface Scope {
   /** In key order, none of them the start of another; `['']` is everything. */
   prefixes: string[]
+  /** True where nothing is left out. */
+  isWhole: boolean
   /** Whether a key below one of the prefixes is wanted. */
   matches(key: string): boolean
 }
@@ -24,6 +26,7 @@ export function makeScope({ prefixes = [], include = [], exclude = [] }: ScopeOp
   const unwanted = exclude.length === 0 ? () => false : anyOf(exclude)
   return {
     prefixes: outermost(prefixes.length === 0 ? [''] : prefixes),
+    isWhole: [prefixes, include, exclude].every((given) => given.length === 0),
     matches: (key) => wanted(key) && !unwanted(key),
   }
 }

@@ -1,7 +1,9 @@
 /** What a run of `keepgw index` is asked to do, and what it refuses. */
 import { relative } from 'node:path'
 import { UsageError } from '../errors.ts'
+import { showKey } from '../remote/key.ts'
 import type { RemoteSpec } from '../remote/remote.ts'
+import { formatSpec } from '../remote/spec.ts'
 import type { Scope } from './filter.ts'
 import type { RunLimits } from './limits.ts'
 import type { IndexObserver } from './run-tally.ts'
@@ -41,6 +43,7 @@ export interface IndexOptions {
 export function checkOptions(options: IndexOptions): void {
   refuseOwnDirectory(options)
   refuseTrust(options)
+  refuseElsewhere(options)
 }
 
 /** A mapping among the files that it is of would index itself, and grow with each run. */
@@ -50,6 +53,17 @@ function refuseOwnDirectory({ remote, mappings }: IndexOptions): void {
   if (way === '..' || way.startsWith('../')) return
   throw new UsageError(`the mapping ${mappings} lies in the directory that is indexed`, {
     hint: 'Name another one with --mappings DIR',
+  })
+}
+
+/** Prefixes of a part of a bucket are of whole keys, too: others would list nothing, and say that it is all. */
+function refuseElsewhere({ remote, scope }: IndexOptions): void {
+  if (remote.kind !== 's3') return
+  const { prefix: part = '' } = remote
+  const odd = scope.prefixes.find((each) => !each.startsWith(part) && !part.startsWith(each))
+  if (odd === undefined) return
+  throw new UsageError(`--prefix ${showKey(odd)} is not in ${formatSpec(remote)}`, {
+    hint: `It is the beginning of whole keys: ${showKey(part)}${part.endsWith('/') ? '' : '…'}`,
   })
 }
 

@@ -98,10 +98,23 @@ class IndexRun {
       counts.requests = await this.#remote.close()
       const ended = new Date().toISOString()
       const { unreadable, archived } = counts
-      const report = { started, ended, outcome, unreadable, archived, ...limit }
+      const report = { started, ended, outcome, unreadable, archived, ...limit, ...this.#earlier() }
       await catalog.reportRun(report).catch(() => {})
     }
     return { ...counts, ...limit }
+  }
+
+  /** What an earlier run has left open that a run about a part cannot make good. */
+  #earlier(): Pick<RunReport, 'earlier'> {
+    if (this.#options.scope.isWhole) return {}
+    try {
+      const last = this.#mapping.catalog.lastRun()
+      const outcome = last?.outcome === 'complete' ? last.earlier : last?.outcome
+      return outcome === undefined ? {} : { earlier: outcome }
+    } catch {
+      // It cannot be read; this run's report takes its place.
+      return {}
+    }
   }
 
   async #takeProofs(): Promise<void> {

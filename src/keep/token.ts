@@ -18,7 +18,8 @@ export interface TokenCarrier {
 export function requestToken({ authorization, cookie, query }: TokenCarrier): string | undefined {
   const token =
     fromScheme(authorization) || fromBasic(authorization) || fromQuery(query) || fromCookie(cookie)
-  return token || undefined
+  // No token has other characters, and no header could pass them on.
+  return token && /^[\x21-\x7e]+$/.test(token) ? token : undefined
 }
 
 /**

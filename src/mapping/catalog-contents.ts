@@ -32,6 +32,8 @@ export interface RunReport {
   archived?: number
   /** The limit that ended it early. */
   incomplete?: RunLimit
+  /** How a run about more than this one ended, where it was not complete: this one has not made up for it. */
+  earlier?: Exclude<RunReport['outcome'], 'complete'>
 }
 
 /** A block that lost its last place. */

@@ -64,9 +64,10 @@ export function refuseFullDisk(dir: string): void {
 /**
  * Throws KeepgwError for a data file that lmdb cannot open: its own error path frees memory that it
  * still uses, and reading behind the end of a file that was cut short is a SIGBUS. A writer is given
- * a missing or an empty file, and fills it.
+ * a missing or an empty file, and fills it. Returns whether the file ends before its last page: lmdb takes
+ * pages at the end that it gives up again before they are written, so only a page in use must not lie there.
  */
-export function refuseBadFile(dir: string, readOnly: boolean): void {
+export function refuseBadFile(dir: string, readOnly: boolean): { isShort: boolean } {
   const lock = join(dir, 'lock.mdb')
   if (statSync(lock, { throwIfNoEntry: false })?.isFile() === false) {
     throw new KeepgwError(`the catalog ${dir} cannot be opened: ${lock} is no file`, {
@@ -75,10 +76,12 @@ export function refuseBadFile(dir: string, readOnly: boolean): void {
   }
   const { head, size } = readHead(join(dir, 'data.mdb'))
   if (size === 0) {
-    if (!readOnly) return
+    if (!readOnly) return { isShort: false }
     throw noCatalog(dir)
   }
-  if (size < neededSize(head)) throw new CatalogDamaged(dir, 'its file')
+  const { least, whole } = sizesOf(head)
+  if (size < least) throw new CatalogDamaged(dir, 'its file')
+  return { isShort: size < whole }
 }
 
 function noCatalog(dir: string): KeepgwError {
@@ -104,19 +107,24 @@ export class CatalogDamaged extends KeepgwError {
   }
 }
 
-/** Returns the bytes that the file must have, by the newer of its two heads; infinite for a bad head. */
-function neededSize(head: Buffer): number {
-  if (head.length < META.end) return Infinity
+/**
+ * Returns the bytes that the file must have, and those that it has with all of its pages, by the newer of its
+ * two heads; infinite for a bad head.
+ */
+function sizesOf(head: Buffer): { least: number; whole: number } {
+  const bad = { least: Infinity, whole: Infinity }
+  if (head.length < META.end) return bad
   const pageSize = head.readUInt32LE(META.pageSize)
   const isSize = pageSize >= 512 && pageSize <= 65_536 && Number.isInteger(Math.log2(pageSize))
-  if (!isSize || pageSize + META.end > head.length) return Infinity
+  if (!isSize || pageSize + META.end > head.length) return bad
   const metas = [0, pageSize].map((at) => head.subarray(at, at + META.end))
-  if (!metas.every((meta) => isMeta(meta, pageSize))) return Infinity
+  if (!metas.every((meta) => isMeta(meta, pageSize))) return bad
   const [first, second] = metas.map((meta) => ({
     transaction: meta.readBigUInt64LE(META.transaction),
     pages: Number(meta.readBigUInt64LE(META.lastPage)) + 1,
   }))
-  return pageSize * (first!.transaction > second!.transaction ? first! : second!).pages
+  const { pages } = first!.transaction > second!.transaction ? first! : second!
+  return { least: 2 * pageSize, whole: pages * pageSize }
 }
 
 function isMeta(meta: Buffer, pageSize: number): boolean {

@@ -3,7 +3,7 @@
  * flipped bit it makes a SIGSEGV, a SIGBUS, an abort(), or a table that ends too early. Each table is a
  * tree of pages (lmdb's mdb.c: MDB_page, MDB_node, MDB_db); read here by read(2), never mapped.
  */
-import { closeSync, openSync, readSync } from 'node:fs'
+import { closeSync, fstatSync, openSync, readSync } from 'node:fs'
 import { META } from './catalog-disk.ts'
 
 /** Where a page has what (MDB_page_header), bytes. */
@@ -84,6 +84,8 @@ interface Node {
 
 class Snapshot {
   readonly #fd: number
+  /** Bytes of the file. */
+  readonly #size: number
   readonly #pageSize: number
   readonly #pages: number
   readonly #meta: Buffer
@@ -94,6 +96,7 @@ class Snapshot {
 
   constructor(fd: number) {
     this.#fd = fd
+    this.#size = fstatSync(fd).size
     const first = this.#bytes(0, META.end)
     this.#pageSize = first.readUInt32LE(META.pageSize)
     const second = this.#bytes(this.#pageSize, META.end)
@@ -199,7 +202,8 @@ class Snapshot {
   #overflow(reference: Buffer, size: number, { counts, onData }: Walk): void {
     const first = Number(reference.readBigUInt64LE(0))
     const count = Number(reference.readBigUInt64LE(16))
-    if (count * this.#pageSize < PAGE.head + size) throw bad(first, 'its size')
+    const isThere = (first + count) * this.#pageSize <= this.#size
+    if (!isThere || count * this.#pageSize < PAGE.head + size) throw bad(first, 'its size')
     for (let i = 0; i < count; i++) this.#meet(first + i)
     const head = this.#bytes(first * this.#pageSize, PAGE.head)
     const isRight =

@@ -129,11 +129,11 @@ export class Catalog {
     refuseNoCatalog(dir)
     refuseNetworkFileSystem(dir)
     if (!readOnly) refuseFullDisk(dir)
-    refuseBadFile(dir, readOnly)
+    const { isShort } = refuseBadFile(dir, readOnly)
     // Without overlapping syncs, a transaction that has ended is on disk.
     const root = open({ path: dir, readOnly, overlappingSync: false, maxDbs: 8 })
     try {
-      if (allPages) refuseBadPages(dir, root)
+      if (allPages || isShort) refuseBadPages(dir, root)
       return new Catalog(dir, root)
     } catch (error) {
       void root.close()

@@ -10,6 +10,8 @@ import type { Catalog } from './catalog.ts'
 import type { LockRecord } from './catalog-contents.ts'
 
 const HEARTBEAT_MS = 15_000
+/** A holder that nobody can look at, on another machine or in another container, is silent from then on. */
+const SILENT_MS = 4 * HEARTBEAT_MS
 
 /** A lock that is held. */
 export interface MappingLock {
@@ -49,6 +51,11 @@ export async function acquireLock(
       await catalog.updateLock((held) => (held?.id === own.id ? undefined : held))
     },
   }
+}
+
+/** True where a holder has not been heard of for a minute; it may still be alive, and hold the lock. */
+export function isSilent({ heartbeat }: LockRecord): boolean {
+  return Date.now() - Date.parse(heartbeat) > SILENT_MS
 }
 
 /** Says in one line who holds a lock. */

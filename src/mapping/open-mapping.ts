@@ -126,7 +126,9 @@ export function assertSame(dir: string, described: RemoteSpec, asked: RemoteSpec
   const known = described.kind === 's3' ? described.endpoint : undefined
   const sameEndpoint = endpoint === undefined || trimmed(endpoint) === trimmed(known ?? '')
   if (formatSpec(described) === formatSpec(asked) && sameEndpoint) return
-  const at = (url: string | undefined): string => (url === undefined ? '' : ` at ${url}`)
+  // One that was edited by hand may have a password in it.
+  const at = (url: string | undefined): string =>
+    url === undefined ? '' : ` at ${url.replace(/\/\/.*@/, '//')}`
   throw new UsageError(
     `the mapping ${dir} is of ${formatSpec(described)}${at(known)}, not of ${formatSpec(asked)}${at(endpoint)}`,
     {

@@ -33,6 +33,17 @@ export function formatSpec(spec: RemoteSpec): string {
   return `s3://${spec.bucket}${spec.prefix ? `/${spec.prefix}` : ''}`
 }
 
+/** Returns the text of an S3 endpoint. Throws UsageError, without what may be a password, for what is none. */
+export function checkedEndpoint(endpoint: string): string {
+  const url = URL.parse(endpoint)
+  const hasCredentials = url !== null && (url.username !== '' || url.password !== '')
+  if (url !== null && /^https?:$/.test(url.protocol) && !hasCredentials) return endpoint
+  const named = hasCredentials || endpoint.includes('@') ? 'the URL given' : `"${endpoint}"`
+  throw new UsageError(`${named} is no endpoint`, {
+    hint: 'Write http://HOST[:PORT] or https://HOST[:PORT], without credentials',
+  })
+}
+
 function pathOfUrl(text: string): string {
   try {
     return fileURLToPath(text)

@@ -33,6 +33,17 @@ export function createHttpServer(service: Service, tls: TlsFiles | undefined): S
     })
     handle(req, res)
   })
+  const sockets = new Set<Socket>()
+  server.on(opened, (socket: Socket) => {
+    sockets.add(socket)
+    socket.once('close', () => sockets.delete(socket))
+  })
+  // Node's own spares connections that have not sent a whole request, and bounds these no more once it ends.
+  server.closeIdleConnections = () => {
+    const isBusy = (socket: Socket): boolean =>
+      turns.isAnswering(socket) || touches?.isRelayed(socket) === true
+    for (const socket of sockets) if (!isBusy(socket)) socket.destroy()
+  }
   server.on('request', (req, res) => turns.take({ req, res }))
   // Who is told to go on and send a body is told so by the route that wants one.
   server.on('checkContinue', (req, res) => turns.take({ req, res }))

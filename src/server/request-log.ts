@@ -19,6 +19,8 @@ export interface LogOptions {
   withPid?: boolean
 }
 
+/** Lines that wait for the one who reads them, some 400 bytes each; others are lost, rather than all memory. */
+const MOST_WAITING = 4096
 /** Characters of each text that a client sent. */
 const MOST_LOGGED = 400
 
@@ -39,7 +41,7 @@ export function createLog(
     timestamp: stdTimeFunctions.isoTime,
     formatters: { level: (label: string) => ({ level: label }) },
   }
-  const printed = printableTo(lineByLine(stream))
+  const printed = printableTo(lineByLine(stream, format))
   return pino(options, format === 'json' ? printed : asText(printed))
 }
 
@@ -128,16 +130,24 @@ function timeFields(start: number, status: number, end: number) {
  * Returns what writes each line by itself, also when the one who reads them is slow: a stream writes all that
  * it has gathered at once, and of that much a pipe takes a part, with another process's lines behind it.
  */
-function lineByLine(stream: Writable): DestinationStream {
+function lineByLine(stream: Writable, format: LogFormat): DestinationStream {
   const waiting: string[] = []
+  let lost = 0
   const isFree = (): boolean => stream.writableLength === 0
   const next = (): void => {
-    if (waiting.length > 0 && isFree()) stream.write(waiting.shift()!, next)
+    if (!isFree()) return
+    if (waiting.length > 0) stream.write(waiting.shift()!, next)
+    else if (lost > 0) {
+      const line = { level: 'warn', time: new Date().toISOString(), msg: `${lost} lines are lost` }
+      lost = 0
+      stream.write(`${format === 'json' ? JSON.stringify(line) : textOf(line)}\n`, next)
+    }
   }
   return {
     write(line) {
-      if (waiting.length === 0 && isFree()) stream.write(line, next)
-      else waiting.push(line)
+      if (waiting.length === 0 && lost === 0 && isFree()) stream.write(line, next)
+      else if (waiting.length < MOST_WAITING && lost === 0) waiting.push(line)
+      else lost += 1
     },
   }
 }
@@ -162,13 +172,14 @@ function escaped(character: string): string {
 function asText(stream: DestinationStream): DestinationStream {
   return {
     write(line) {
-      const { time, level, msg, ...fields } = JSON.parse(line)
-      const pairs = Object.entries(fields).map(
-        ([name, value]) => `${name}=${JSON.stringify(value)}`,
-      )
-      stream.write(`${[time, level, JSON.stringify(msg), ...pairs].join(' ')}\n`)
+      stream.write(`${textOf(JSON.parse(line))}\n`)
     },
   }
+}
+
+function textOf({ time, level, msg, ...fields }: Record<string, unknown>): string {
+  const pairs = Object.entries(fields).map(([name, value]) => `${name}=${JSON.stringify(value)}`)
+  return [time, level, JSON.stringify(msg), ...pairs].join(' ')
 }
 
 /** Node has no event for the moment an answer's status goes out: it is where writeHead is called. */

@@ -45,9 +45,16 @@ export class Touches {
     return true
   }
 
+  /** True where a TOUCH of this client's is under way on another connection. */
+  isRelayed(socket: Socket): boolean {
+    return this.#relays.get(socket)?.hasHead === true
+  }
+
   /** Gives a request its method back. */
   static restore(req: { socket: unknown; method?: string | undefined }): void {
-    if (req.socket instanceof TouchRelay) req.method = 'TOUCH'
+    if (!(req.socket instanceof TouchRelay)) return
+    req.method = 'TOUCH'
+    req.socket.headHasCome()
   }
 }
 
@@ -56,15 +63,23 @@ class TouchRelay extends Duplex {
   readonly remoteAddress: string | undefined
   readonly remotePort: number | undefined
   readonly #socket: Socket
+  readonly #late: NodeJS.Timeout
+  hasHead = false
 
   constructor(socket: Socket) {
     super()
     this.#socket = socket
     this.remoteAddress = socket.remoteAddress
     this.remotePort = socket.remotePort
-    const late = setTimeout(() => this.destroy(), PATIENCE)
-    this.once('close', () => clearTimeout(late))
+    this.#late = setTimeout(() => this.destroy(), PATIENCE)
+    this.once('close', () => clearTimeout(this.#late))
     socket.once('close', () => this.destroy())
+  }
+
+  /** What it asks for may take longer than its head. */
+  headHasCome(): void {
+    this.hasHead = true
+    clearTimeout(this.#late)
   }
 
   override _read(): void {}

@@ -141,6 +141,7 @@ class BlockReading implements Disposable {
       const take = (chunk: Uint8Array) => {
         // A read that did not heed its signal must not get in between.
         if (own.aborted) throw own.reason
+        if (chunk.length === 0) return clock.restart()
         onBytes()
         hasBegun = true
         const pause = this.#take(source, chunk)

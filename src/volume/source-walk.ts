@@ -1,6 +1,7 @@
 /** The way through the sources of one block, over all volumes, and the account of what failed. */
 import { KeepgwError, messageOf } from '../errors.ts'
 import type { HashEngine } from '../hash/md5.ts'
+import { MAX_BLOCK } from '../keep/locator.ts'
 import type { RemoteFailure } from '../remote/remote.ts'
 import type { FailureMemory } from './failure-memory.ts'
 import type { Hedging } from './hedging.ts'
@@ -185,7 +186,9 @@ export class SourceWalk {
   }
 
   async *#walk(): AsyncGenerator<BlockSource, void> {
-    const { volumes, failures } = this.#query
+    const { volumes, failures, size = 1 } = this.#query
+    // There is one empty block, and it is never looked for.
+    if (size === 0 || size > MAX_BLOCK) return
     const bad = volumes.filter((volume) => failures.has(String(volume)))
     for (const volume of volumes) if (!bad.includes(volume)) yield* this.#walkVolume(volume)
     for (const volume of bad) yield* this.#walkVolume(volume)
@@ -214,6 +217,10 @@ export class SourceWalk {
 
   /** Without a size from the client, the first place's length stands for all. */
   #fits(source: BlockSource): boolean {
+    if (source.length === 0) {
+      if (this.#query.size === undefined) this.failed(source, 'corrupt', 0, 'it is empty')
+      return false
+    }
     this.#length ??= this.#query.size ?? source.length
     if (source.length === this.#length) return true
     // Where the client gave no size, this might have been the right place.

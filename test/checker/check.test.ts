@@ -8,6 +8,7 @@ import { check } from '../../src/checker/check.ts'
 import type { Finding } from '../../src/checker/findings.ts'
 import { Catalog } from '../../src/mapping/catalog.ts'
 import { acquireLock } from '../../src/mapping/lock.ts'
+import { Recorder } from '../../src/mapping/recorder.ts'
 import { Bench, contentsOf, hashFiles } from './fixture.ts'
 
 const OBJECTS: [string, string][] = Array.from({ length: 60 }, (_, i) => [
@@ -263,6 +264,37 @@ describe('a check', () => {
     await check({ dir, signal: new AbortController().signal, report })
     assert.deepEqual(found, [`torn ${first}`])
   })
+
+  for (const [whose, holder] of [
+    ['this machine', { pid: 2 ** 22 + 1 }],
+    ['another machine, which is silent', { machineId: 'other', heartbeat: '2026-01-01T00:00:00Z' }],
+  ] as const) {
+    it(`calls nothing damaged of a batch that was cut short, on ${whose}`, async () => {
+      const dir = await bench.copy()
+      const catalog = Catalog.open(dir)
+      const lock = await acquireLock(catalog, 'index')
+      const recorder = new Recorder(dir, catalog, lock.id)
+      catalog.finish = () => Promise.reject(new Error('killed'))
+      const dropped = ['d1/object 1', 'd2/object 2', 'd0/object 3'].map((key) => {
+        return { key, before: catalog.get(key)!, after: null }
+      })
+      await assert.rejects(recorder.record(dropped), /killed/)
+      await catalog.updateLock((held) => ({ ...held!, ...holder }))
+      await recorder.close()
+      await catalog.close()
+      // A power cut could have torn one of its files, too.
+      const hash = dropped[0]!.before.hashes.toString('hex')
+      await mkdir(join(dir, hash.slice(0, 3)), { recursive: true })
+      await writeFile(join(dir, hash.slice(0, 3), hash), '0:9:d1')
+      const { tally } = await bench.check(dir)
+      assert.deepEqual(tally.counts(), { batch: 1 }, JSON.stringify(bench.findings))
+      const unlocked = Catalog.open(dir)
+      await unlocked.updateLock(() => undefined)
+      await unlocked.close()
+      assert.equal(await bench.index(dir), 3)
+      await bench.assertGood(dir)
+    })
+  }
 
   it('calls nothing damaged that it may not read', async () => {
     const dir = await bench.copy()

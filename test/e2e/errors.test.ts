@@ -74,6 +74,15 @@ describe('errors', { skip: server === undefined && NO_S3 }, () => {
     assertEnds(await keepgw(args, env), 2, /"nowhere" is no endpoint.*http/)
   })
 
+  it('a prefix that is not in the part of the bucket: 2, and nothing is listed', async () => {
+    const index = ['index', `s3://${bucket.name}/runs/`, '--mappings', join(scratch.dir, 'part')]
+    const outcome = await keepgw([...index, '--prefix', '2026/'], env)
+    assertEnds(outcome, 2, /--prefix 2026\/ is not in s3:.*\/runs\/? .*whole keys: runs\//)
+    for (const prefix of ['runs/2026/', 'ru']) {
+      assert.equal((await keepgw([...index, '--prefix', prefix], env)).code, 0)
+    }
+  })
+
   it('a mapping that cannot be written: 1', async () => {
     await writeFile(join(scratch.dir, 'file'), '')
     const args = ['index', bucket.name, '--mappings', join(scratch.dir, 'file/below')]

@@ -3,8 +3,10 @@
  * Arvados Python SDK.
  */
 import assert from 'node:assert/strict'
+import { type StdioOptions, spawnSync } from 'node:child_process'
 import { createHmac } from 'node:crypto'
 import { once } from 'node:events'
+import { closeSync, openSync } from 'node:fs'
 import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
@@ -20,6 +22,7 @@ import {
 import { startFauxqs } from '../servers/fauxqs.ts'
 import { makeBucket, NO_S3, type S3Server, sharedS3, type TestBucket } from '../servers/s3.ts'
 import {
+  CLI,
   contents,
   environment,
   keepgw,
@@ -292,6 +295,37 @@ describe('keepgw manifest', () => {
     const none = await keepgw([...args, 'aaaaa', '--config=/dev/null'], env)
     assert.equal(none.code, 2)
     assert.match(none.stderr, /no key to sign with.*--config/)
+  })
+
+  it('says that objects may be missing until a run about all of them was complete', async () => {
+    const { dir, remove } = await temporary()
+    const root = join(dir, 'root')
+    await mkdir(join(root, 'a'), { recursive: true })
+    for (const name of ['a/1', 'b', 'c']) await writeFile(join(root, name), name)
+    const env = { PATH: process.env.PATH, HOME: dir, KEEPGW_MAPPINGS: join(dir, 'all') }
+    const index = (...flags: string[]) => keepgwOk(['index', root, ...flags], env)
+    const isOpen = async () => {
+      const { code, stderr } = await keepgw(['manifest', root], env)
+      assert.equal(code, /may be missing/.test(stderr) ? 3 : 0)
+      return code === 3
+    }
+    await index('--max-objects', '1')
+    assert.equal(await isOpen(), true)
+    await index('--prefix', 'a/')
+    await index('--exclude', 'b')
+    assert.equal(await isOpen(), true)
+    const full = openSync('/dev/full', 'w')
+    const args = [CLI, 'manifest', root]
+    const stdio: StdioOptions = ['ignore', full, 'pipe']
+    const lost = spawnSync(process.execPath, args, { env, stdio, encoding: 'utf8' })
+    assert.match(lost.stderr, /cannot write the output/)
+    assert.equal(lost.status, 1)
+    closeSync(full)
+    await index()
+    assert.equal(await isOpen(), false)
+    await index('--prefix', 'a/')
+    assert.equal(await isOpen(), false)
+    await remove()
   })
 
   it('says to index first what never was, and tells that from what is empty', async () => {

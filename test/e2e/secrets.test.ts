@@ -1,6 +1,7 @@
 /** Tokens and keys, through every way in and past every error, at every level of the log. */
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
+import { existsSync } from 'node:fs'
 import { mkdir, writeFile } from 'node:fs/promises'
 import { createServer, request } from 'node:http'
 import { type AddressInfo, connect } from 'node:net'
@@ -190,6 +191,21 @@ describe('secrets', { timeout: 60_000 }, () => {
       for (const answer of answers) assertKeepsSecrets(answer, [], 'an answer')
     })
   }
+
+  it('are neither shown nor kept where an endpoint has one, by a flag or a variable', async () => {
+    const endpoint = `http://user:${secret('the-password-of-an-endpoint')}@127.0.0.1:9`
+    for (const [at, dir] of [join(scratch.dir, 'mapping'), join(scratch.dir, 'fresh')].entries()) {
+      const args = ['index', 'bucket', '--mappings', dir]
+      for (const outcome of [
+        await keepgw([...args, '--endpoint-url', endpoint], env),
+        await keepgw(args, { ...env, AWS_ENDPOINT_URL: endpoint }),
+      ]) {
+        assert.equal(outcome.code, 2)
+        assert.match(outcome.stderr, /the URL given is no endpoint.*without credentials/)
+      }
+      assert.equal(existsSync(dir), at === 0)
+    }
+  })
 
   const commands: [name: string, args: string[], more?: NodeJS.ProcessEnv][] = [
     ['an index that is refused', ['index', 'bucket']],

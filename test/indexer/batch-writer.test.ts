@@ -81,6 +81,29 @@ describe('a batch', () => {
     assert.deepEqual(recorder.batches, [['a'], ['b', 'c'], ['d']])
   })
 
+  it('that is full and waits for a slow disk holds all up who add, however many they are', async (t) => {
+    t.mock.timers.enable({ apis: ['setTimeout'] })
+    const { recorder, writer } = setUp()
+    await writer.add(change('first', 4096))
+    await setImmediate()
+    await writer.add(change('a', 4095))
+    // No second one is put behind the one that is being written, full or due.
+    for (let i = 0; i < 5; i++) {
+      const added = writer.add(change(`b${i}`, 1))
+      assert.ok(added)
+      assert.equal(await hasSettled(added), false)
+      t.mock.timers.tick(5000)
+    }
+    assert.deepEqual(recorder.batches, [['first']])
+    await recorder.end(0)
+    assert.deepEqual(recorder.batches[1], ['a', 'b0', 'b1', 'b2', 'b3', 'b4'])
+    assert.equal(writer.add(change('c', 1)), undefined)
+    const flushed = writer.flush()
+    await recorder.end(1)
+    await recorder.end(2)
+    await flushed
+  })
+
   it('is written after some seconds though it is not full', async (t) => {
     t.mock.timers.enable({ apis: ['setTimeout'] })
     const { recorder, writer } = setUp()
@@ -104,9 +127,10 @@ describe('a batch', () => {
     const failure = new Error('injected')
     await writer.add(change('a', 4096))
     const behind = writer.add(change('b', 4096))
-    await writer.add(change('c', 1))
+    const third = writer.add(change('c', 1))
     await recorder.end(0, failure)
     await behind
+    await third
     assert.throws(() => writer.add(change('d', 1)), failure)
     await assert.rejects(writer.flush(), failure)
     await assert.rejects(writer.flush(), failure)

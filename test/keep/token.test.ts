@@ -24,6 +24,14 @@ test('a request without one has none', () => {
   assert.equal(requestToken({ query: 'api_tokens=x', cookie: 'xarvados_api_token=eA' }), undefined)
 })
 
+test('what no header can hold is no token', () => {
+  for (const token of ['\u20acx', 'a b', 'a\nb', '\x7f']) {
+    assert.equal(requestToken({ query: `api_token=${encodeURIComponent(token)}` }), undefined)
+    assert.equal(requestToken({ authorization: basic(`user:${token}`) }), undefined)
+    assert.equal(requestToken({ cookie: cookie(token) }), undefined)
+  }
+})
+
 test('the header comes before the query, and the query before the cookie', () => {
   const all = { authorization: 'Bearer h', query: 'api_token=q', cookie: cookie('c') }
   assert.equal(requestToken(all), 'h')

@@ -1,10 +1,11 @@
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
-import { mkdir, readFile, writeFile } from 'node:fs/promises'
+import { mkdir, readFile, stat, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
 import { KeepgwError } from '../../src/errors.ts'
 import { Catalog } from '../../src/mapping/catalog.ts'
+import { META } from '../../src/mapping/catalog-disk.ts'
 import { makeTree } from './fixture.ts'
 
 describe('a catalog whose file is bad', () => {
@@ -50,4 +51,44 @@ describe('a catalog whose file is bad', () => {
     assert.equal(catalog.stats().objects, 0)
     await catalog.close()
   })
+
+  it('is not one that ends before pages that lmdb took, and gave up again unwritten', async () => {
+    await using tree = await makeTree()
+    await mkdir(join(tree.dir, '.keepgw'), { recursive: true })
+    await Catalog.make(tree.dir)
+    const catalog = Catalog.open(tree.dir)
+    const keys = Array.from({ length: 500 }, (_, i) => `${i}`.padEnd(200, 'x'))
+    const count = () => [...catalog.unseen()].length
+    for (const key of keys) await catalog.noteUnseen(key)
+    assert.equal(count(), 500)
+    // A listing that is out of order shows them after all.
+    for (const key of keys) await catalog.noteSeen(key)
+    assert.equal(count(), 0)
+    const file = join(tree.dir, '.keepgw/catalog/data.mdb')
+    const { pages, size } = pagesOf(await readFile(file))
+    assert.ok(size < pages, `${size} of ${pages} pages`)
+    for (const options of [{ readOnly: true }, { readOnly: true, allPages: false }]) {
+      await Catalog.open(tree.dir, options).close()
+    }
+    await catalog.noteUnseen('one')
+    assert.equal(count(), 1)
+    await catalog.close()
+    await truncate(file, (await stat(file)).size / 2)
+    for (const allPages of [true, false]) {
+      const isDamaged = { name: 'CatalogDamaged' }
+      assert.throws(() => Catalog.open(tree.dir, { readOnly: true, allPages }), isDamaged)
+    }
+  })
 })
+
+/** Returns the pages that the newer head counts, and those that are in the file. */
+function pagesOf(file: Buffer): { pages: number; size: number } {
+  const pageSize = file.readUInt32LE(META.pageSize)
+  const heads = [0, pageSize].map((at) => file.subarray(at))
+  const [first, second] = heads.map((head) => ({
+    transaction: head.readBigUInt64LE(META.transaction),
+    pages: Number(head.readBigUInt64LE(META.lastPage)) + 1,
+  }))
+  const { pages } = first!.transaction > second!.transaction ? first! : second!
+  return { pages, size: file.length / pageSize }
+}

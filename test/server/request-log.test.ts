@@ -67,4 +67,29 @@ describe('a line of the log', () => {
       numbers,
     )
   })
+
+  for (const format of ['json', 'text'] satisfies LogFormat[]) {
+    it(`is lost, and counted, rather than that memory grows, while nobody reads: ${format}`, async () => {
+      const written: string[] = []
+      let goOn: (() => void) | undefined
+      const stuck = new Writable({
+        decodeStrings: false,
+        write: (text, _encoding, done) => {
+          written.push(text)
+          if (written.length > 1) done()
+          else goOn = done
+        },
+      })
+      const log = createLog(stuck, { format })
+      for (let at = 0; at < 10_000; at++) log.info({ at }, 'line')
+      assert.equal(written.length, 1)
+      assert.ok(stuck.writableLength < 1000, `${stuck.writableLength}`)
+      goOn!()
+      while (!written.at(-1)!.includes('lost')) await setImmediatePromise()
+      assert.equal(written.length, 1 + 4096 + 1)
+      assert.match(written.at(-1)!, /^[^\n]*"5903 lines are lost"[^\n]*\n$/)
+      log.info('after')
+      assert.match(written.at(-1)!, /after/)
+    })
+  }
 })

@@ -91,6 +91,18 @@ describe('a client', { concurrency: true, timeout: 60_000 }, () => {
     await received(await h.connect())
   })
 
+  for (const sent of ['', 'GET /x HTTP/1.1\r\nHost']) {
+    test(`that has sent ${sent === '' ? 'nothing' : 'half a head'} does not hold up the end`, async (t) => {
+      const h = await start(t, { head: 500_000, silence: 500_000 })
+      const socket = await h.connect()
+      socket.write(`${getHead(small.hash)}${sent}`)
+      await h.logLine(({ msg }) => msg === 'response')
+      const fresh = await h.connect()
+      fresh.write(sent)
+      await Promise.all([h.server.close(), received(socket), received(fresh)])
+    })
+  }
+
   test('that does not begin with TLS is left', async (t) => {
     await using tls = await makeCertificate()
     const h = await start(t, { head: 400 }, { tls })

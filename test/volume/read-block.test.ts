@@ -5,7 +5,7 @@ import { openEngine } from '../../src/hash/engine.ts'
 import { EMPTY_HASH } from '../../src/keep/locator.ts'
 import { FailureMemory } from '../../src/volume/failure-memory.ts'
 import { readBlock } from '../../src/volume/read-block.ts'
-import type { BlockQuery, Failover } from '../../src/volume/source-walk.ts'
+import type { BlockError, BlockQuery, Failover } from '../../src/volume/source-walk.ts'
 import type { BlockSource, Volume } from '../../src/volume/volume.ts'
 import { runs } from '../fuzz.ts'
 import {
@@ -273,6 +273,22 @@ describe('the reason why there is no block', () => {
     const good = makeSource('a', data)
     assert.equal(failureOf(await run(hash, [good], { size: 999 })), 'not-found')
     assert.deepEqual(good.reads, [])
+  })
+
+  test('an empty place is no block, and the next one is asked', async () => {
+    const empty = () => makeSource('empty', Buffer.alloc(0))
+    const found = await run(small.hash, [empty(), makeSource('good', small.data)])
+    assert.ok(found.data.equals(small.data))
+    assert.deepEqual(
+      found.events.map(({ cause, source }) => [cause, source]),
+      [['corrupt', 'empty']],
+    )
+    const alone = await run(small.hash, [empty()])
+    assert.equal((alone.error as BlockError).failure, 'corrupt')
+    for (const size of [0, 67_108_865, Number.POSITIVE_INFINITY]) {
+      const { error } = await run(small.hash, [empty(), makeSource('good', small.data)], { size })
+      assert.equal((error as BlockError).failure, 'not-found')
+    }
   })
 
   test('without a size, a place of another length than the first is not used', async () => {

@@ -5,6 +5,7 @@
 import { readFileSync } from 'node:fs'
 import { messageOf, UsageError } from '../../errors.ts'
 import type { S3Spec } from '../remote.ts'
+import { checkedEndpoint } from '../spec.ts'
 import type { AccessQuery, AskAccess, S3Access, S3Credentials } from './access.ts'
 import { readCaBundle } from './http.ts'
 import {
@@ -160,17 +161,4 @@ function naming(profile: string, provider: Provider): Provider {
       })
     }
   }
-}
-
-function checkedEndpoint(endpoint: string): string {
-  const url = URL.parse(endpoint)
-  const hasCredentials = url !== null && (url.username !== '' || url.password !== '')
-  if (url === null || !/^https?:$/.test(url.protocol) || hasCredentials) {
-    // The text may hold a password.
-    const named = hasCredentials || endpoint.includes('@') ? 'the URL given' : `"${endpoint}"`
-    throw new UsageError(`${named} is no endpoint`, {
-      hint: 'Write http://HOST[:PORT] or https://HOST[:PORT], without credentials',
-    })
-  }
-  return endpoint
 }

@@ -52,13 +52,14 @@ export class KeepVolume implements WritableVolume {
   }
 
   /** Each service is a source, since only asking it tells; they are known by their first answers. */
-  async *sources(hash: string, reader: Reader = { locator: hash }): AsyncIterable<BlockSource> {
+  async *sources(hash: string, asked?: Reader): AsyncIterable<BlockSource> {
+    const reader = asked ?? { locator: hash }
     const { size } = parseLocator(reader.locator)
     let failed: unknown
     for (const client of this.#order(hash)) {
       try {
         // Without a size, who asks does not know it, and a keepstore says it to a HEAD alone.
-        const length = size ?? (await this.#lengthOf(client, hash, reader))
+        const length = size ?? (await this.#lengthOf(client, hash, reader, asked === undefined))
         if (length !== undefined) yield new KeepSource(client, hash, reader, length)
       } catch (error) {
         failed ??= error
@@ -124,13 +125,20 @@ export class KeepVolume implements WritableVolume {
     return [...clients.filter(({ isDown }) => !isDown), ...clients.filter(({ isDown }) => isDown)]
   }
 
-  async #lengthOf(client: KeepClient, hash: string, reader: Reader): Promise<number | undefined> {
+  /** A service that answers nobody without a token has been reached: where nobody reads, that is all there is to know. */
+  async #lengthOf(
+    client: KeepClient,
+    hash: string,
+    reader: Reader,
+    isProbe: boolean,
+  ): Promise<number | undefined> {
     const { locator, token } = reader
     const request = { method: 'HEAD', path: `/${locator}`, token } as const
     // The walk over the sources bounds the wait.
     const answer = await client.send(request, new AbortController().signal)
     answer.resume()
-    if (answer.statusCode === 404) return undefined
+    const { statusCode = 0 } = answer
+    if (statusCode === 404 || (isProbe && [400, 401, 403].includes(statusCode))) return undefined
     const length = lengthOf(answer)
     if (answer.statusCode === 200 && length !== undefined) return length
     throw new RemoteError('unreachable', `${client.url}/${hash}: ${statusOf(answer)}`)
@@ -183,13 +191,16 @@ class KeepSource implements BlockSource {
 
   async read(from: number, sink: Sink, signal: AbortSignal): Promise<void> {
     const answer = await this.#ask('GET', signal)
+    // The walk over the sources bounds the service's silence, and leaves out the reader's.
+    answer.setTimeout(0)
     try {
       // Keep services know no ranges: what is known already is read again, and dropped.
       let at = 0
       for await (const chunk of chunksOf(this.#client, answer)) {
         const rest = at < from ? chunk.subarray(from - at) : chunk
         at += chunk.length
-        if (rest.length > 0) await sink(rest)
+        // Also where nothing of it is new: the service is not silent.
+        await sink(rest)
       }
     } finally {
       answer.destroy()

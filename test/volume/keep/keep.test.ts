@@ -7,14 +7,18 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { PassThrough, Readable } from 'node:stream'
 import { after, describe, type TestContext, test } from 'node:test'
+import { setTimeout as delay } from 'node:timers/promises'
 import fc from 'fast-check'
 import { RemoteError } from '../../../src/remote/remote.ts'
 import { makeMount, shownMounts } from '../../../src/server/mounts.ts'
 import { createLog } from '../../../src/server/request-log.ts'
 import { startServer } from '../../../src/server/serve.ts'
+import { FailureMemory } from '../../../src/volume/failure-memory.ts'
 import { readIndex } from '../../../src/volume/keep/index-lines.ts'
 import { KeepVolume } from '../../../src/volume/keep/keep.ts'
 import { rendezvous } from '../../../src/volume/keep/rendezvous.ts'
+import { readBlock } from '../../../src/volume/read-block.ts'
+import type { Failover } from '../../../src/volume/source-walk.ts'
 import { UnixVolume } from '../../../src/volume/unix/unix.ts'
 import { VolumeFull } from '../../../src/volume/volume.ts'
 import { readFrom, type VolumeFixture, volumeSuite } from '../../suites/volume.ts'
@@ -138,6 +142,48 @@ describe('a block in other keep services', () => {
     const reader = { locator: `${hash}+${data.length}+${hint}`, token: 'the-token' }
     for await (const source of volume.sources(hash, reader)) await source.read(0, () => {}, signal)
     assert.deepEqual(asked, [['GET', `/${reader.locator}`, 'Bearer the-token']])
+  })
+
+  test('is out of reach to a reader whom no service knows, and is not to one who only looks', async (t) => {
+    const url = await startFake(t, (_req, res) => void res.writeHead(401).end())
+    const volume = open(t, [url])
+    assert.deepEqual(await Array.fromAsync(volume.sources(hash)), [])
+    await assert.rejects(Array.fromAsync(volume.sources(hash, { locator: hash })), /answered 401/)
+  })
+
+  test('is not silent while a service sends again what is known', async (t) => {
+    let asked = 0
+    const url = await startFake(t, async (_req, res) => {
+      res.writeHead(200, { 'Content-Length': data.length })
+      if (asked++ === 0) return res.write(data.subarray(0, 95_000), () => res.destroy())
+      // For longer than the limit in all, though each piece comes in time.
+      for (let at = 0; at < data.length; at += 10_000) {
+        res.write(data.subarray(at, at + 10_000))
+        await delay(200)
+      }
+      res.end()
+    })
+    const volume = open(t, [url])
+    const chunks: Buffer[] = []
+    const events: Failover[] = []
+    await readBlock(
+      {
+        volumes: [volume],
+        hash,
+        size: data.length,
+        reader: { locator: `${hash}+${data.length}` },
+        signal,
+        failures: new FailureMemory(),
+        idleLimit: 1500,
+        onFailover: (event) => events.push(event),
+      },
+      { begin() {}, write: (chunk) => void chunks.push(Buffer.from(chunk)) },
+    )
+    assert.ok(Buffer.concat(chunks).equals(data))
+    assert.ok(
+      events.every(({ message }) => !/nothing came/.test(message)),
+      JSON.stringify(events),
+    )
   })
 
   test('is written to as many services as copies are wanted, with the writer’s token', async (t) => {
