@@ -97,8 +97,9 @@ Exit codes: 0 all done, 1 failed, 2 usage.`
   }
 }
 
-function describeOutcome({ outcome, incomplete, unreadable }: RunReport): string {
+function describeOutcome({ outcome, incomplete, unreadable, earlier }: RunReport): string {
   const reasons = [
+    ...(earlier === undefined ? [] : [`of a part; the last one of all was ${earlier}`]),
     ...(incomplete === undefined ? [] : [`it ended at --${incomplete}`]),
     ...(unreadable > 0 ? [`${unreadable} objects not readable`] : []),
   ]

@@ -60,7 +60,7 @@ export class CollectionSource {
     return [
       ...(earlier === undefined
         ? []
-        : [`an index run about more than the last one was ${earlier}: objects may be missing`]),
+        : [`the last index run about all objects was ${earlier}: some may be missing`]),
       ...(outcome === 'complete' || unreadable > 0
         ? []
         : [`the last index run was ${outcome}: objects may be missing`]),

@@ -98,23 +98,23 @@ class IndexRun {
       counts.requests = await this.#remote.close()
       const ended = new Date().toISOString()
       const { unreadable, archived } = counts
-      const report = { started, ended, outcome, unreadable, archived, ...limit, ...this.#earlier() }
+      const report = { started, ended, outcome, unreadable, archived, ...limit, ...this.#part() }
       await catalog.reportRun(report).catch(() => {})
     }
     return { ...counts, ...limit }
   }
 
-  /** What an earlier run has left open that a run about a part cannot make good. */
-  #earlier(): Pick<RunReport, 'earlier'> {
+  /** What is to be reported of a run about a part: it cannot make good what one about everything has left open. */
+  #part(): Pick<RunReport, 'isPart' | 'earlier'> {
     if (this.#options.scope.isWhole) return {}
     try {
       const last = this.#mapping.catalog.lastRun()
-      const outcome = last?.outcome === 'complete' ? last.earlier : last?.outcome
-      return outcome === undefined ? {} : { earlier: outcome }
+      const outcome = last?.isPart ? last.earlier : last?.outcome
+      if (outcome !== undefined && outcome !== 'complete') return { isPart: true, earlier: outcome }
     } catch {
       // It cannot be read; this run's report takes its place.
-      return {}
     }
+    return { isPart: true }
   }
 
   async #takeProofs(): Promise<void> {

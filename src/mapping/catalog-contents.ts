@@ -32,7 +32,9 @@ export interface RunReport {
   archived?: number
   /** The limit that ended it early. */
   incomplete?: RunLimit
-  /** How a run about more than this one ended, where it was not complete: this one has not made up for it. */
+  /** It was about a part: prefixes, or keys that match. */
+  isPart?: true
+  /** How the last run about everything ended, where that was not complete and this one is about a part. */
   earlier?: Exclude<RunReport['outcome'], 'complete'>
 }
 

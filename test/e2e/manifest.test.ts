@@ -301,7 +301,7 @@ describe('keepgw manifest', () => {
     const { dir, remove } = await temporary()
     const root = join(dir, 'root')
     await mkdir(join(root, 'a'), { recursive: true })
-    for (const name of ['a/1', 'b', 'c']) await writeFile(join(root, name), name)
+    for (const name of ['a/1', 'a/2', 'b', 'c']) await writeFile(join(root, name), name)
     const env = { PATH: process.env.PATH, HOME: dir, KEEPGW_MAPPINGS: join(dir, 'all') }
     const index = (...flags: string[]) => keepgwOk(['index', root, ...flags], env)
     const isOpen = async () => {
@@ -323,6 +323,11 @@ describe('keepgw manifest', () => {
     closeSync(full)
     await index()
     assert.equal(await isOpen(), false)
+    // A part that is cut into nights.
+    await writeFile(join(root, 'a/3'), 'a/3')
+    await writeFile(join(root, 'a/4'), 'a/4')
+    await index('--prefix', 'a/', '--max-objects', '1')
+    assert.equal(await isOpen(), true)
     await index('--prefix', 'a/')
     assert.equal(await isOpen(), false)
     await remove()
