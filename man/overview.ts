@@ -57,6 +57,10 @@ export const VARIABLES: Meaning[] = [
     'ARVADOS_API_HOST, ARVADOS_API_TOKEN, ARVADOS_API_HOST_INSECURE',
     'The API server for collection create and service register --database-record, the token that it asks with and that `--sign` signs for, and whether the server’s certificate is left unchecked. What is not set is looked for in ~/.config/arvados/settings.conf.',
   ],
+  [
+    'NODE_EXTRA_CA_CERTS',
+    'A file of certificates, PEM, that are trusted beside those of Node: of an authority of one’s own that has signed the API server’s.',
+  ],
   ['XDG_CONFIG_HOME', 'Where arvados/settings.conf lies. Default: ~/.config.'],
   ['AWS_ENDPOINT_URL, AWS_ENDPOINT_URL_S3', 'As `--endpoint-url`, which goes before them.'],
   ['AWS_REGION, AWS_DEFAULT_REGION', 'As `--region`, which goes before them.'],
