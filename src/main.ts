@@ -24,20 +24,16 @@ export async function main(argv: string[], from: string): Promise<void> {
 /** Returns what to say of words that oclif could make no command of. */
 async function unknown(words: string[], from: string): Promise<UsageError> {
   const { commandIDs } = await Config.load(from)
-  const isCommand = (id: string): boolean => commandIDs.includes(id)
-  const isTopic = (id: string): boolean => commandIDs.some((each) => each.startsWith(`${id}:`))
+  const isKnown = (id: string): boolean =>
+    commandIDs.some((each) => `${each}:`.startsWith(`${id}:`))
   let known = 0
   while (known < words.length && isKnown(words.slice(0, known + 1).join(':'))) known += 1
   const before = words.slice(0, known)
-  const hint = `See: keepgw ${[...before, '--help'].join(' ')}`
-  if (isCommand(before.join(':'))) {
-    return new UsageError(`${before.join(' ')} takes no argument "${words[known]}"`, { hint })
-  }
-  return new UsageError(`there is no command ${words.slice(0, known + 1).join(' ')}`, { hint })
-
-  function isKnown(id: string): boolean {
-    return isCommand(id) || isTopic(id)
-  }
+  const isCommand = commandIDs.includes(before.join(':'))
+  const message = isCommand
+    ? `${before.join(' ')} takes no argument "${words[known]}"`
+    : `there is no command ${words.slice(0, known + 1).join(' ')}`
+  return new UsageError(message, { hint: `See: keepgw ${[...before, '--help'].join(' ')}` })
 }
 
 /**

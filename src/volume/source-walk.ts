@@ -186,9 +186,9 @@ export class SourceWalk {
   }
 
   async *#walk(): AsyncGenerator<BlockSource, void> {
-    const { volumes, failures, size = 1 } = this.#query
+    const { volumes, failures, size } = this.#query
     // There is one empty block, and it is never looked for.
-    if (size === 0 || size > MAX_BLOCK) return
+    if (size !== undefined && (size === 0 || size > MAX_BLOCK)) return
     const bad = volumes.filter((volume) => failures.has(String(volume)))
     for (const volume of volumes) if (!bad.includes(volume)) yield* this.#walkVolume(volume)
     for (const volume of bad) yield* this.#walkVolume(volume)
@@ -217,8 +217,8 @@ export class SourceWalk {
 
   /** Without a size from the client, the first place's length stands for all. */
   #fits(source: BlockSource): boolean {
-    if (source.length === 0) {
-      if (this.#query.size === undefined) this.failed(source, 'corrupt', 0, 'it is empty')
+    if (this.#query.size === undefined && source.length === 0) {
+      this.failed(source, 'corrupt', 0, 'it is empty')
       return false
     }
     this.#length ??= this.#query.size ?? source.length

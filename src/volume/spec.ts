@@ -98,7 +98,7 @@ export async function openVolume(spec: VolumeSpec, settings: VolumeSettings = {}
 }
 
 async function openMapped(spec: MappedSpec, settings: VolumeSettings): Promise<Volume> {
-  const { mappings, profile, credentialsFile } = spec
+  const { mappings } = spec
   const description = await readDescription(mappings)
   if (!isOf(description.remote, spec.remote)) {
     const [found, wanted] = [formatSpec(description.remote), formatSpec(spec.remote)]
@@ -107,10 +107,6 @@ async function openMapped(spec: MappedSpec, settings: VolumeSettings): Promise<V
     })
   }
   const { remote } = description
-  const identity = {
-    ...(profile === undefined ? {} : { profile }),
-    ...(credentialsFile === undefined ? {} : { credentialsFile }),
-  }
   return new MappedVolume({
     storageClasses: settings.storageClasses,
     mapping: new MappingTree(mappings),
@@ -118,7 +114,7 @@ async function openMapped(spec: MappedSpec, settings: VolumeSettings): Promise<V
     description,
     readDescription: () => readDescription(mappings),
     openRemote: (options) =>
-      openRemote(remote.kind === 's3' ? askedBy(remote, identity) : remote, options),
+      openRemote(remote.kind === 's3' ? askedBy(remote, spec) : remote, options),
   })
 }
 
