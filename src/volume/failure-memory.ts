@@ -1,5 +1,6 @@
 /** Remembers which places failed lately, so that the next request tries them last. */
 
+/** How much is remembered, and for how long. */
 export interface FailureMemoryOptions {
   /** Names kept at most: the oldest are forgotten first. */
   capacity?: number

@@ -24,7 +24,7 @@ const MOST_IN_VAIN = 16
 /** What the first byte of any request earns: of ten requests, one may be followed by another in vain. */
 const EARNED = 0.1
 
-/** Shared by all reads of a thread. */
+/** Shared by all reads of a thread. Safe for concurrent use. */
 export class Hedging {
   readonly #after: HedgeAfter
   readonly #stores = new Map<string, FirstBytes>()

@@ -7,6 +7,7 @@ import { showKey } from '../remote/key.ts'
 import { RemoteError, type RemoteSpec, type RemoteStore, type Sink } from '../remote/remote.ts'
 import type { BlockSource, IndexedBlock, Volume } from './volume.ts'
 
+/** A mapping, and how to reach what it is of. */
 export interface MappedVolumeParts {
   /**
    * By default not `default`: keep-balance would trash Keep's own copy of a block and rely on an
@@ -58,6 +59,7 @@ export class MappedVolume implements Volume {
     return `${this.remote} by ${this.#parts.mapping}`
   }
 
+  /** As Volume.sources: the mapping's places, whatever has become of their objects since. */
   async *sources(hash: string): AsyncIterable<BlockSource> {
     try {
       for await (const place of this.#parts.mapping.places(hash)) {
@@ -68,6 +70,10 @@ export class MappedVolume implements Volume {
     }
   }
 
+  /**
+   * Yields the blocks in order of their hashes. Throws RemoteError `unreachable` where the mapping cannot
+   * be read.
+   */
   async *blocks(prefix: string): AsyncIterable<IndexedBlock> {
     try {
       yield* this.#parts.mapping.blocks(prefix)
@@ -76,7 +82,10 @@ export class MappedVolume implements Volume {
     }
   }
 
-  /** Asks for the first page of a listing: no object is known that could be asked for. */
+  /**
+   * Asks for the first page of a listing: no object is known that could be asked for. Throws as
+   * Volume.probe.
+   */
   async probe(signal: AbortSignal): Promise<void> {
     for await (const _page of this.remote.list({ signal })) return
   }
@@ -95,6 +104,7 @@ export class MappedVolume implements Volume {
     this.#parts.proofs?.note(hash, place)
   }
 
+  /** Writes what proofs are pending, and closes the stores; reads under way fail. */
   async close(): Promise<void> {
     await this.#parts.proofs?.close()
     await Promise.all(this.#opened.map((remote) => remote.close()))

@@ -10,7 +10,7 @@ class Enough extends Error {}
 
 /**
  * Reads a part of a block: into a buffer as long as it is not its turn, and then right on to the sink.
- * One without a buffer must have its turn at once.
+ * Without a buffer, what comes before its turn waits with the connection, which is read no further.
  */
 export class Piece {
   /** Its first byte, as an offset in the block. */
@@ -24,6 +24,8 @@ export class Piece {
   readonly #buffer: Buffer | undefined
   #filled = 0
   #sink: Sink | undefined
+  /** Settles when its turn has come; only where bytes wait for that. */
+  #turn: PromiseWithResolvers<void> | undefined
   readonly #stop = new AbortController()
   /** Settles when all has come, or with why not. */
   readonly #come = Promise.withResolvers<void>()
@@ -31,7 +33,7 @@ export class Piece {
   readonly #reading: Promise<void>
 
   /** Begins to read; the buffer is as long as the piece, or longer. */
-  constructor(source: BlockSource, from: number, to: number, next: Sink | Buffer) {
+  constructor(source: BlockSource, from: number, to: number, next: Sink | Buffer | undefined) {
     this.from = from
     this.#at = from
     this.#to = to
@@ -43,7 +45,7 @@ export class Piece {
     })
     this.#reading = source.read(from, sink, this.#stop.signal, to).then(
       () => this.#ended(),
-      (error) => this.#come.reject(error),
+      (error) => this.#fail(error),
     )
   }
 
@@ -64,6 +66,7 @@ export class Piece {
       drained = end
     }
     this.#sink = sink
+    this.#turn?.resolve()
     await this.#come.promise
     if (!this.#isCut) await this.#reading
   }
@@ -76,12 +79,13 @@ export class Piece {
 
   /** Ends the request, if it is under way; the promise is for when its memory is free. */
   stop(reason: unknown = new Enough()): Promise<void> {
-    this.#come.reject(reason)
+    this.#fail(reason)
     this.#stop.abort(reason)
     return this.#reading
   }
 
   #take(chunk: Uint8Array): void | Promise<void> {
+    if (this.#sink === undefined && this.#buffer === undefined) return this.#hold(chunk)
     const most = this.#to - this.#at
     if (chunk.length > most) this.#isCut = true
     if (most === 0) return this.#stop.abort(new Enough())
@@ -92,6 +96,17 @@ export class Piece {
     if (this.#at < this.#to) return pause
     if (pause === undefined) return this.#come.resolve()
     return pause.then(() => this.#come.resolve())
+  }
+
+  #fail(reason: unknown): void {
+    this.#come.reject(reason)
+    this.#turn?.reject(reason)
+  }
+
+  async #hold(chunk: Uint8Array): Promise<void> {
+    this.#turn = Promise.withResolvers()
+    await this.#turn.promise
+    await this.#take(chunk)
   }
 
   #keep(bytes: Uint8Array): void {
@@ -106,7 +121,7 @@ export class Piece {
     // TLS may deliver more before it notices that the request was ended: that is the next piece's room.
     if (this.#at === this.#to) return undefined
     if (this.#sink !== undefined) return this.#sink.room?.()
-    return this.#buffer!.subarray(this.#filled, this.#filled + this.#to - this.#at)
+    return this.#buffer?.subarray(this.#filled, this.#filled + this.#to - this.#at)
   }
 
   /** The source believes that it has delivered everything. */

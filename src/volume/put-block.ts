@@ -9,6 +9,7 @@ import {
   type WritableVolume,
 } from './volume.ts'
 
+/** A block, how often it is wanted, and where it may go. */
 export interface PutQuery {
   /** In the order in which they are tried; those that have the block already come before. */
   volumes: readonly WritableVolume[]

@@ -31,6 +31,7 @@ export interface Hedge {
   won: boolean
 }
 
+/** What a race is run with: whom to ask, for what, and when. */
 export interface RaceParts {
   walk: SourceWalk
   begin: Begin

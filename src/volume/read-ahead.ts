@@ -2,6 +2,7 @@
 import { BufferPool } from '../buffer-pool.ts'
 import type { BlockSource } from './volume.ts'
 
+/** How much is read ahead, and in what pieces. */
 export interface ReadAheadOptions {
   /** Memory for what is read ahead, all blocks together; 0: each block is read by one request. */
   bytes: number
@@ -34,7 +35,7 @@ const SYSTEM_CLOCK: ReadAheadClock = {
   },
 }
 
-/** All reads of a thread share one. */
+/** All reads of a thread share one. Safe for concurrent use. */
 export class ReadAhead {
   readonly pieceBytes: number
   readonly clock: ReadAheadClock

@@ -1,6 +1,7 @@
 /**
  * Reads a block by several requests at once where one connection is slow: what a store gives to each is
- * often a part of what it can give. Where one is fast enough, it is one request, and nothing is copied.
+ * often a part of what it can give. Where one is fast enough, there are two requests, and nothing is
+ * copied: a store that is asked for much reads more before it answers, so the first one is for a piece.
  */
 import { type Sink, sinkInto } from '../remote/remote.ts'
 import { Piece } from './piece.ts'
@@ -32,7 +33,7 @@ export function readSliced(
   return new SlicedRead(shared, source, from, sink).run(signal)
 }
 
-/** Begins with one request for all, and goes over to several as soon as that seems worth it. */
+/** Begins with two requests for all, and goes over to several at once as soon as that seems worth it. */
 class SlicedRead {
   readonly #shared: ReadAhead
   readonly #source: BlockSource
@@ -63,6 +64,7 @@ class SlicedRead {
     this.#sink = sinkInto(sink, (chunk) => {
       this.#at += chunk.length
       const pause = sink(chunk)
+      if (!this.#isSlicing && this.#next < source.length) this.#askRest()
       if (pause === undefined) return
       this.#sinkIsBusy = true
       return pause.then(() => {
@@ -106,11 +108,19 @@ class SlicedRead {
     this.#end(head)
   }
 
-  /** Begins the head: one request for the rest, unless others can have a part of that. */
+  /** Begins the head: a piece, unless there is no memory for those behind it. */
   #begin(): Piece {
     if (!this.#isSlicing && !this.#shared.isFast(this.#source)) this.#enter()
-    const isShared = this.#isSlicing && this.#shared.hasRoom(this.#buffers.size)
-    return this.#ask(isShared ? this.#pieceEnd(this.#next) : this.#source.length, this.#sink)
+    const isPiece = !this.#isSlicing || this.#shared.hasRoom(this.#buffers.size)
+    return this.#ask(isPiece ? this.#pieceEnd(this.#next) : this.#source.length, this.#sink)
+  }
+
+  /**
+   * Begins the rest behind a first piece, which has brought its first byte: both at once would be in each
+   * other's way. Nothing of it is read before its turn, but the connection has some by then.
+   */
+  #askRest(): void {
+    this.#ahead.push(this.#ask(this.#source.length, undefined))
   }
 
   /** Begins as many pieces as there may be. */
@@ -124,10 +134,10 @@ class SlicedRead {
     }
   }
 
-  #ask(to: number, next: Sink | Buffer): Piece {
-    const piece = new Piece(this.#source, this.#next, to, next)
+  #ask(to: number, next: Sink | Buffer | undefined): Piece {
+    const from = this.#next
     this.#next = to
-    return piece
+    return new Piece(this.#source, from, to, next)
   }
 
   #pieceEnd(from: number): number {
@@ -180,7 +190,7 @@ class SlicedRead {
   /** Goes back to one request at a time: a client that takes nothing needs nothing ahead. */
   #unslice(): void {
     const [first] = this.#ahead
-    if (first === undefined) return
+    if (first === undefined || !this.#isSlicing) return
     this.#next = first.from
     for (const piece of this.#ahead.splice(0)) this.#end(piece)
     this.#isSlicing = false

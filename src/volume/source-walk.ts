@@ -39,6 +39,7 @@ export interface BlockQuery {
 /** Why a place was left. */
 export type FailoverCause = RemoteFailure | 'corrupt'
 
+/** A place that failed, and what is done about it. */
 export interface Failover {
   cause: FailoverCause
   /** The place (or the whole volume) that failed, as it names itself. */
@@ -109,7 +110,7 @@ export class SourceWalk {
   }
 
   /**
-   * Returns what next() would, and leaves it there. next() may be called meanwhile.
+   * Returns what next() would, and leaves it there. next() may be called meanwhile. Throws as next() does.
    */
   async peek(): Promise<BlockSource | undefined> {
     if (this.#isEnough()) return undefined

@@ -57,6 +57,7 @@ export interface Reader {
 
 /** What blocks are looked for in: a volume, or a cache that is asked before all volumes. */
 export interface BlockOrigin {
+  /** What it is, for messages; failures are remembered by it, so it stays the same. */
   toString(): string
 
   /**
@@ -95,6 +96,7 @@ export interface Volume extends BlockOrigin {
    */
   probe?(signal: AbortSignal): Promise<void>
 
+  /** Frees what it has open. Reads under way may fail. */
   close(): Promise<void>
 }
 

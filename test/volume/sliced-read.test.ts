@@ -280,8 +280,79 @@ describe('memory', () => {
   })
 })
 
-describe('one request a block', () => {
-  test('is made of what is short, of what is not in parts, and where there is no memory', async () => {
+describe('a block of a fast store', () => {
+  test('is two requests: a piece, and the rest as soon as that has begun to come', async () => {
+    const ahead = shared(4)
+    ahead.note(inParts().source, false)
+    const gates = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
+    let requests = 0
+    const { source, asked } = inParts(async (from, sink, _signal, to) => {
+      const gate = gates[requests++]!
+      await deliver(data, from, from + 300, sink)
+      await gate.promise
+      await deliver(data, from + 300, to!, sink)
+    })
+    const { sink, bytes } = collect()
+    const reading = readSliced(ahead, source, 0, sink, never)
+    await setImmediate()
+    assert.deepEqual(
+      asked.map(({ from, to }) => [from, to]),
+      [
+        [0, PIECE],
+        [PIECE, data.length],
+      ],
+    )
+    assert.equal(bytes().length, 300, 'the rest waits for its turn')
+    gates[0]!.resolve()
+    await setImmediate()
+    assert.equal(bytes().length, PIECE + 300)
+    gates[1]!.resolve()
+    await reading
+    assert.ok(bytes().equals(data))
+    assert.ok(isWhole(ahead, 4), 'no memory was used')
+  })
+
+  test('whose rest breaks before its turn has the first piece whole', async () => {
+    const ahead = shared(4)
+    ahead.note(inParts().source, false)
+    const gate = Promise.withResolvers<void>()
+    const { source } = inParts(async (from, sink, _signal, to) => {
+      if (from > 0) throw failure('unreachable', 0)
+      await deliver(data, 0, 300, sink)
+      await gate.promise
+      await deliver(data, 300, to!, sink)
+    })
+    const { sink, bytes } = collect()
+    const reading = readSliced(ahead, source, 0, sink, never)
+    await setImmediate()
+    gate.resolve()
+    await assert.rejects(reading, RemoteError)
+    assert.ok(bytes().equals(data.subarray(0, PIECE)))
+  })
+
+  test('leaves nothing behind when nobody waits for its rest', async () => {
+    const ahead = shared(4)
+    ahead.note(inParts().source, false)
+    const gone = new AbortController()
+    let under = 0
+    const { source } = inParts(async (from, sink, signal) => {
+      under += 1
+      await deliver(data, from, from + 300, sink)
+        .then(() => aborted(signal))
+        .finally(() => {
+          under -= 1
+        })
+    })
+    const reading = readSliced(ahead, source, 0, () => {}, gone.signal)
+    await setImmediate()
+    assert.equal(under, 2)
+    gone.abort(new Error('gone'))
+    await assert.rejects(reading, /gone/)
+    await setImmediate()
+    assert.equal(under, 0)
+  })
+
+  test('is one where it is short, or not in parts, or where there is no memory', async () => {
     const { source, asked } = inParts()
     await readSliced(shared(4), source, 19_000, () => {}, never)
     await readSliced(shared(0), source, 0, () => {}, never)
@@ -296,13 +367,13 @@ describe('one request a block', () => {
     )
   })
 
-  test('is made as long as the last one did not have to wait for the store', async () => {
+  test('is so as long as the last one did not have to wait for the store', async () => {
     const ahead = shared(4)
     const { source, asked } = inParts()
     await readSliced(ahead, source, 0, () => {}, never)
     assert.equal(asked.length, 20, 'nothing was known of the store')
     await readSliced(ahead, source, 0, () => {}, never)
-    assert.equal(asked.length, 21)
+    assert.equal(asked.length, 22)
     const other = inParts(undefined, 'another store')
     await readSliced(ahead, other.source, 0, () => {}, never)
     assert.equal(other.asked.length, 20)
@@ -326,8 +397,8 @@ describe('one request a block', () => {
     ahead.note(inParts().source, false)
     const { promise: gate, resolve: goOn } = Promise.withResolvers<void>()
     const { source, asked } = inParts(async (from, give, signal, to) => {
-      if (from > 0) return deliver(data, from, to!, give)
-      await deliver(data, 0, 2500, give)
+      if (from !== PIECE) return deliver(data, from, to!, give)
+      await deliver(data, PIECE, 2500, give)
       await Promise.race([gate, aborted(signal)])
       for (let at = 2500; at < to!; at += 100) {
         if (signal.aborted) throw signal.reason
@@ -336,38 +407,38 @@ describe('one request a block', () => {
     })
     const got = collect()
     const reading = readSliced(ahead, source, 0, sink ?? got.sink, never)
-    await setImmediate()
+    for (let i = 0; i < 4; i++) await setImmediate()
     return { clock, ahead, asked, goOn, reading, bytes: got.bytes }
   }
 
   test('becomes several when it is the store that is waited for', async () => {
     const { clock, ahead, asked, goOn, reading, bytes } = await stopped()
     clock.pass(25)
-    assert.equal(asked.length, 1, 'a moment is nothing yet')
+    assert.equal(asked.length, 2, 'a moment is nothing yet')
     clock.pass(25)
     assert.deepEqual(
       asked.map(({ from }) => from),
-      [0, 3500, 4500, 5500, 6500],
+      [0, 1000, 3500, 4500, 5500, 6500],
     )
     goOn()
     await reading
     assert.ok(bytes().equals(data))
-    assert.equal(asked[0]!.signal.aborted, true, 'it is not read to its end')
+    assert.equal(asked[1]!.signal.aborted, true, 'it is not read to its end')
     assert.equal(ahead.isFast(inParts().source), false)
   })
 
-  test('stays one where the store is fast, the thread busy, or the client slow', async () => {
+  test('becomes no more where the store is fast, the thread busy, or the client slow', async () => {
     const busy = await stopped()
     for (let i = 0; i < 5; i++) busy.clock.pass(25, 10)
     const { promise: stalled, resolve: take } = Promise.withResolvers<void>()
     const slow = await stopped(() => stalled)
     for (let i = 0; i < 5; i++) slow.clock.pass(25)
-    assert.deepEqual([busy.asked.length, slow.asked.length], [1, 1])
+    assert.deepEqual([busy.asked.length, slow.asked.length], [2, 2])
     take()
     busy.goOn()
     slow.goOn()
     await Promise.all([busy.reading, slow.reading])
-    assert.deepEqual([busy.asked.length, slow.asked.length], [1, 1])
+    assert.deepEqual([busy.asked.length, slow.asked.length], [2, 2])
     assert.equal(slow.ahead.isFast(inParts().source), true)
   })
 })
@@ -382,7 +453,8 @@ test('whatever pieces do: the bytes are right, up to the first that failed', asy
       fc.array(fault, { maxLength: 2 }),
       fc.array(fc.nat(4), { minLength: 1, maxLength: 7 }),
       fc.boolean(),
-      async (pieceBytes, buffers, from, faults, delays, hasRoom) => {
+      fc.boolean(),
+      async (pieceBytes, buffers, from, faults, delays, hasRoom, isFast) => {
         let turn = 0
         const pause = async () => {
           for (let i = delays[turn++ % delays.length]!; i > 0; i--) await setImmediate()
@@ -396,6 +468,7 @@ test('whatever pieces do: the bytes are right, up to the first that failed', asy
           if (hit?.kind === 'break') throw failure('unreachable', hit.at - start)
         })
         const ahead = new ReadAhead({ bytes: buffers * pieceBytes, pieceBytes })
+        if (isFast) ahead.note(source, false)
         const got = collect()
         const own = Buffer.alloc(777)
         const sink: Sink = Object.assign(

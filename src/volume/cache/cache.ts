@@ -12,6 +12,7 @@ import { Space } from './space.ts'
 /** Pieces of 256 KiB that may wait for the disk. */
 const WAITING_PIECES = 128
 
+/** Where a cache lies, how large it may be, and who shares it. */
 export interface CacheOptions {
   /** Absolute path. */
   dir: string

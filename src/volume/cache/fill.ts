@@ -9,6 +9,7 @@ import { bytesOnDisk, type CacheDirectory, type TemporaryFile } from './director
 import { fileLength, formatTail, PIECE } from './format.ts'
 import type { Space } from './space.ts'
 
+/** Which block, and what it needs to get into the cache. */
 export interface FillParts {
   hash: string
   /** Bytes of the block. */

@@ -13,6 +13,7 @@ const RESERVE = { part: 0.05, bytes: 10 * 2 ** 30 }
 /** Files that one look through the cache can name for eviction. */
 const CANDIDATES = 16_384
 
+/** What is kept within its size, and who hears of it. */
 export interface SpaceParts {
   directory: CacheDirectory
   /** Bytes on disk. */

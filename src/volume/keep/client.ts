@@ -20,6 +20,7 @@ const KEEP_ALIVE = 3_000
 /** Bytes of an answer's text that are looked at. */
 const MAX_TEXT = 4_096
 
+/** A request to a keep service. */
 export interface KeepRequest {
   method: 'GET' | 'HEAD' | 'PUT'
   /** Starts with `/`. */
@@ -73,6 +74,7 @@ export class KeepClient {
     return new RemoteError('unreachable', `${this.url}: ${messageOf(error)}`, { cause: error })
   }
 
+  /** Closes all connections; requests under way fail. */
   close(): void {
     this.#agent.destroy()
   }

@@ -16,6 +16,7 @@ import { KeepClient, textOf } from './client.ts'
 import { readIndex } from './index-lines.ts'
 import { rendezvous } from './rendezvous.ts'
 
+/** Which services there are, and what is known of them. */
 export interface KeepOptions {
   /** URLs without a slash at the end. */
   services: readonly string[]
@@ -51,7 +52,10 @@ export class KeepVolume implements WritableVolume {
     return `keep:${this.#clients.map(({ url }) => url).join(',')}`
   }
 
-  /** Each service is a source, since only asking it tells; they are known by their first answers. */
+  /**
+   * Each service is a source, since only asking it tells; they are known by their first answers. Throws the
+   * first failure once all were asked.
+   */
   async *sources(hash: string, asked?: Reader): AsyncIterable<BlockSource> {
     const reader = asked ?? { locator: hash }
     const { size } = parseLocator(reader.locator)
@@ -68,6 +72,10 @@ export class KeepVolume implements WritableVolume {
     if (failed !== undefined) throw failed
   }
 
+  /**
+   * Yields what one service after the other lists: a block once for each that has it. Throws RemoteError at
+   * the first service that does not list all.
+   */
   async *blocks(prefix: string): AsyncIterable<IndexedBlock> {
     const seen = new AbortController()
     for (const client of this.#clients) {
@@ -89,10 +97,15 @@ export class KeepVolume implements WritableVolume {
     return true
   }
 
+  /** False: only a request would tell. */
   async holds(): Promise<boolean> {
     return false
   }
 
+  /**
+   * Asks one service after the other, in the block's own order, until there are copies enough. Where there
+   * is none, throws VolumeFull if all are full, else RemoteError, or the signal's reason.
+   */
   async put(block: NewBlock, wanted: Wanted, signal: AbortSignal): Promise<Stored> {
     const classes: Record<string, number> = {}
     let replicas = 0
@@ -115,6 +128,7 @@ export class KeepVolume implements WritableVolume {
     return { replicas, classes }
   }
 
+  /** Closes all connections; reads under way fail. */
   async close(): Promise<void> {
     for (const client of this.#clients) client.close()
   }

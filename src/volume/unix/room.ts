@@ -11,7 +11,8 @@ const PAUSE = 3_600_000
 
 /**
  * Throws VolumeFull where less than the reserve is free, or was so within the last hour. That is
- * remembered in ROOT/full, a symbolic link to the time in seconds since 1970.
+ * remembered in ROOT/full, a symbolic link to the time in seconds since 1970. Throws the system's error where
+ * the disk cannot be asked.
  */
 export async function checkRoom(root: string): Promise<void> {
   const marked = Number(await readlink(join(root, 'full')).catch(() => 0)) * 1000

@@ -29,6 +29,7 @@ const SERIAL_CHUNK = 4_194_304
 /** Files that are looked at together. */
 const CONCURRENT_STATS = 16
 
+/** How the directory is used. */
 export interface UnixOptions {
   /** Let one reader or writer at a time at the disk: keepstore's Serialize. */
   serialize?: boolean | undefined
@@ -70,6 +71,9 @@ export class UnixVolume implements TrashVolume {
     return `unix:${this.#root.path}`
   }
 
+  /**
+   * Yields the block's file, if there is one. It is opened anew by each read, so it may be `gone` by then.
+   */
   async *sources(hash: string): AsyncIterable<BlockSource> {
     const block = await this.#root.open(hash)
     if (block === undefined) return
@@ -77,6 +81,7 @@ export class UnixVolume implements TrashVolume {
     yield this.#source(hash, block.length)
   }
 
+  /** Yields the blocks in order of their hashes. Throws RemoteError `unreachable`. */
   async *blocks(prefix: string): AsyncIterable<IndexedBlock> {
     for (const shard of await this.#shards(prefix)) {
       const names = (await this.#names(shard)).filter((name) => name.startsWith(prefix)).sort()
@@ -89,14 +94,19 @@ export class UnixVolume implements TrashVolume {
     await this.#root.check()
   }
 
+  /** True if one of the classes is its own. */
   offers(classes: readonly string[]): boolean {
     return classes.some((each) => this.storageClasses.includes(each))
   }
 
+  /** True for a file of the block's name, whatever is in it. Throws RemoteError `unreachable`. */
   async holds(hash: string): Promise<boolean> {
     return (await this.#stat(hash)) !== undefined
   }
 
+  /**
+   * As WritableVolume.put. Reads what is here before it counts for a copy; one change of a block at a time.
+   */
   async put(block: NewBlock, _wanted: Wanted, signal: AbortSignal): Promise<Stored> {
     const { hash } = block
     await this.#changing.run(hash, async () => {
@@ -109,6 +119,7 @@ export class UnixVolume implements TrashVolume {
     }
   }
 
+  /** As WritableVolume.refusal: asks the system, and writes nothing. */
   async refusal(): Promise<string | undefined> {
     const { path } = this.#root
     try {
@@ -134,6 +145,9 @@ export class UnixVolume implements TrashVolume {
     return this.#changing.run(hash, () => untrashBlock(this.#root, hash))
   }
 
+  /**
+   * As TrashVolume.emptyTrash. Throws RemoteError `unreachable`; what was deleted by then stays deleted.
+   */
   async emptyTrash(): Promise<void> {
     await this.#root.check()
     for (const shard of await this.#shards('')) await emptyShard(this.#root, shard)
