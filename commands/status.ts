@@ -3,9 +3,9 @@ import * as Flags from '@oclif/core/flags'
 import { KeepgwCommand, mappingFlags, outputFlags } from '../src/command.ts'
 import { knownMappings, mappingsDir, onlyMapping } from '../src/config.ts'
 import { Catalog } from '../src/mapping/catalog.ts'
-import type { RunReport } from '../src/mapping/catalog-contents.ts'
 import { readDescription } from '../src/mapping/description.ts'
 import { describeHolder } from '../src/mapping/lock.ts'
+import { describePart, type RunReport } from '../src/mapping/run-report.ts'
 import { isProvenDead } from '../src/process-id.ts'
 import { formatBytes, formatSeconds } from '../src/progress.ts'
 import { formatSpec, parseBucket } from '../src/remote/spec.ts'
@@ -65,11 +65,8 @@ Exit codes: 0 all done, 1 failed, 2 usage.`
     for (const _block of catalog.lostBlocks()) lost += 1
     const duplicates = stats.segments - stats.blocks
     const duplicateBytes = stats.bytes - stats.blockBytes
-    const age = lastRun === undefined ? undefined : (Date.now() - Date.parse(lastRun.ended)) / 1000
-    const ran =
-      lastRun === undefined
-        ? 'never'
-        : `${describeOutcome(lastRun)}, ended ${lastRun.ended} (${formatSeconds(age!)} ago)`
+    const age = lastRun === undefined ? undefined : ageOf(lastRun.ended)
+    const open = lastRun?.earlier.filter(({ outcome }) => outcome !== 'complete') ?? []
     this.emit(
       'status',
       { ...names, ...stats, duplicates, duplicateBytes, lost, lastRun, ageSeconds: age, running },
@@ -82,7 +79,8 @@ Exit codes: 0 all done, 1 failed, 2 usage.`
         `duplicates  ${duplicates} segments (${formatBytes(duplicateBytes)})`,
         `trusted     ${stats.trusted} segments by their ETags alone${stats.trusted > 0 ? ', not read yet' : ''}`,
         `lost        ${lost} blocks without a place${lost > 0 ? ' (see --lost)' : ''}`,
-        `last run    ${ran}`,
+        `last run    ${lastRun === undefined ? 'never' : describeRun(lastRun)}`,
+        ...open.map((run) => `still open  ${describeRun(run)}`),
         ...(running === undefined ? [] : [`running     ${describeHolder(running)}`]),
       ].join('\n'),
     )
@@ -97,13 +95,19 @@ Exit codes: 0 all done, 1 failed, 2 usage.`
   }
 }
 
-function describeOutcome({ outcome, incomplete, unreadable, earlier }: RunReport): string {
+function describeRun({ outcome, incomplete, unreadable, part, ended }: RunReport): string {
+  const about = part === undefined ? '' : ` with ${describePart(part)}`
   const reasons = [
-    ...(earlier === undefined ? [] : [`of a part; the last one of all was ${earlier}`]),
     ...(incomplete === undefined ? [] : [`it ended at --${incomplete}`]),
     ...(unreadable > 0 ? [`${unreadable} objects not readable`] : []),
   ]
-  return reasons.length === 0 ? outcome : `${outcome} (${reasons.join(', ')})`
+  const why = reasons.length === 0 ? '' : ` (${reasons.join(', ')})`
+  return `${outcome}${about}${why}, ended ${ended} (${formatSeconds(ageOf(ended))} ago)`
+}
+
+/** Seconds. */
+function ageOf(moment: string): number {
+  return (Date.now() - Date.parse(moment)) / 1000
 }
 
 /** Returns the mappings that the command line names: without a name all there are. */

@@ -2,9 +2,11 @@
 import { KeepgwError, UsageError } from '../errors.ts'
 import { Catalog } from '../mapping/catalog.ts'
 import type { CatalogSnapshot } from '../mapping/catalog-entries.ts'
+import { gapsOf } from '../mapping/run-report.ts'
 import { chunks } from './chunks.ts'
 import { KeyTree } from './key-tree.ts'
 
+/** Which objects of the mapping, and how their names begin. */
 export interface SourceOptions {
   /** Only keys that start with this. */
   prefix: string
@@ -12,15 +14,21 @@ export interface SourceOptions {
   base: string
 }
 
+/**
+ * A snapshot of a mapping's objects. Close it: until then the catalog's file cannot use the room of what is
+ * replaced.
+ */
 export class CollectionSource {
   readonly tree: KeyTree
   readonly base: string
   readonly #catalog: Catalog
   readonly #snapshot: CatalogSnapshot
+  readonly #prefix: string
 
   private constructor(catalog: Catalog, { prefix, base }: SourceOptions) {
     this.#catalog = catalog
     this.#snapshot = catalog.snapshot()
+    this.#prefix = prefix
     this.tree = new KeyTree(this.#snapshot, prefix)
     this.base = base
   }
@@ -37,7 +45,13 @@ export class CollectionSource {
       })
     }
     const source = new CollectionSource(Catalog.open(dir, { readOnly: true }), options)
-    if (!isEmpty(source.tree)) return source
+    if (!isEmpty(source.tree)) {
+      if (base === '' || base.endsWith('/') || !hasDirectory(source.tree, options)) return source
+      await source.close()
+      throw new UsageError(`without "${base}", names would begin with a slash`, {
+        hint: `Say --strip-prefix '${base}/'`,
+      })
+    }
     const isIndexed =
       source.#snapshot.lastRun?.outcome === 'complete' ||
       !isEmpty(new KeyTree(source.#snapshot, ''))
@@ -51,29 +65,15 @@ export class CollectionSource {
     throw new KeepgwError(`no object is indexed${which}`, { hint: 'See: keepgw status' })
   }
 
-  /** Returns what the last index run has left open, a sentence each: objects may be missing. */
+  /** Returns what index runs have left open of it, a sentence each: objects may be missing. */
   gaps(): string[] {
-    const { lastRun } = this.#snapshot
-    if (lastRun === undefined)
-      return ['no index run has come to its end yet: objects may be missing']
-    const { outcome, unreadable, archived = 0, earlier } = lastRun
-    return [
-      ...(earlier === undefined
-        ? []
-        : [`the last index run about all objects was ${earlier}: some may be missing`]),
-      ...(outcome === 'complete' || unreadable > 0
-        ? []
-        : [`the last index run was ${outcome}: objects may be missing`]),
-      ...(unreadable > 0
-        ? [`the last index run could not read ${unreadable} objects: they may be missing`]
-        : []),
-      ...(archived > 0
-        ? [`the last index run passed by ${archived} archived objects: they may be missing`]
-        : []),
-    ]
+    return gapsOf(this.#snapshot.lastRun, this.#prefix)
   }
 
-  /** Throws KeepgwError where hashes were only taken from ETags; reads the catalog to count them. */
+  /**
+   * Throws KeepgwError where hashes were only taken from ETags, and the signal's reason; reads the catalog
+   * to count them.
+   */
   async refuseTrusted(signal: AbortSignal): Promise<void> {
     if (this.#snapshot.trusted === 0) return
     let trusted = 0
@@ -93,10 +93,19 @@ export class CollectionSource {
     )
   }
 
+  /** Ends the snapshot, and with it the use of `tree`. */
   async close(): Promise<void> {
     this.#snapshot.close()
     await this.#catalog.close()
   }
+}
+
+/** True where keys of the tree lie in a directory of the base's name. */
+function hasDirectory(tree: KeyTree, { prefix, base }: SourceOptions): boolean {
+  const directory = `${base}/`
+  if (prefix !== base) return prefix.startsWith(directory)
+  for (const _entry of tree.entries(directory)) return true
+  return false
 }
 
 function isEmpty(tree: KeyTree): boolean {

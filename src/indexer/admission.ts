@@ -20,11 +20,13 @@ export class Admission {
     return this.#hasRoom(length) ? undefined : this.#wait(length)
   }
 
+  /** A segment of `length` bytes is handed over; whether there is room for it is not asked. */
   enter(length: number): void {
     this.#segments += 1
     this.#bytes += length
   }
 
+  /** It is done with: those who wait for room look again. */
   leave(length: number): void {
     this.#segments -= 1
     this.#bytes -= length

@@ -6,6 +6,7 @@
 /** What a text is to be made of, part by part. A character is a Unicode code point. */
 export type Pattern = Part[]
 
+/** What a stretch of the text is to be made of. */
 export type Part =
   /** One such character. */
   | { one: Test }
@@ -32,6 +33,7 @@ interface State {
 /** Steps that are remembered: a few hundred kilobytes. */
 const MAX_STEPS = 4096
 
+/** A pattern that texts are held against, one after the other. Bounded in memory, whatever they are. */
 export class Automaton {
   readonly #end: Node = { to: [] }
   readonly #first: Node

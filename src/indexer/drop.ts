@@ -79,7 +79,7 @@ export async function dropVanished(
   return count
 }
 
-/** Drops the keys and their places. */
+/** Drops the keys and their places, once the caller has flushed the writer. Throws KeepgwError. */
 export async function dropKeys(
   keys: Iterable<string>,
   catalog: Catalog,

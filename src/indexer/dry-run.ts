@@ -16,7 +16,10 @@ import { type IndexCounts, RunTally } from './run-tally.ts'
 import { trustedObjects } from './trusted-objects.ts'
 import { walk } from './walk.ts'
 
-/** Returns the counts of a run that would read and record everything. Throws KeepgwError. */
+/**
+ * Returns the counts of a run that would read and record everything. It holds the lock meanwhile, and
+ * finishes a batch that was cut short. Throws KeepgwError.
+ */
 export async function dryRun(options: IndexOptions): Promise<IndexCounts> {
   const { mappings, remote, breakLock } = options
   const found = await findDescription(mappings)

@@ -65,7 +65,9 @@ export class EtagTrust {
     return this.#held.length === HELD ? this.#prove() : undefined
   }
 
-  /** Decides on the objects that are still held: there are no more. */
+  /**
+   * Decides on the objects that are still held: there are no more. Throws what `read` and `trust` throw.
+   */
   async finish(): Promise<void> {
     await this.#prove()
   }

@@ -1,4 +1,5 @@
 /** Which keys a run is about. */
+import type { RunPart } from '../mapping/run-report.ts'
 import { compareKeys } from '../remote/key.ts'
 import { globMatcher } from './glob.ts'
 
@@ -6,12 +7,13 @@ import { globMatcher } from './glob.ts'
 export interface Scope {
   /** In key order, none of them the start of another; `['']` is everything. */
   prefixes: string[]
-  /** True where nothing is left out. */
-  isWhole: boolean
+  /** What it was made of, unless it is everything. */
+  part: RunPart | undefined
   /** Whether a key below one of the prefixes is wanted. */
   matches(key: string): boolean
 }
 
+/** What narrows a run down; without any of it, it is about everything. */
 export interface ScopeOptions {
   prefixes?: string[]
   /** Globs (glob.ts): with any, only keys that match one of them. */
@@ -24,9 +26,11 @@ export interface ScopeOptions {
 export function makeScope({ prefixes = [], include = [], exclude = [] }: ScopeOptions): Scope {
   const wanted = include.length === 0 ? () => true : anyOf(include)
   const unwanted = exclude.length === 0 ? () => false : anyOf(exclude)
+  const part = { prefixes: outermost(prefixes), include, exclude }
+  const isPart = Object.values(part).some((given) => given.length > 0)
   return {
-    prefixes: outermost(prefixes.length === 0 ? [''] : prefixes),
-    isWhole: [prefixes, include, exclude].every((given) => given.length === 0),
+    prefixes: prefixes.length > 0 ? part.prefixes : [''],
+    part: isPart ? part : undefined,
     matches: (key) => wanted(key) && !unwanted(key),
   }
 }

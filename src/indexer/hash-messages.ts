@@ -4,11 +4,13 @@ import type { ReadRequest, RemoteFailure, RequestCounts } from '../remote/remote
 /** Bytes of an MD5. */
 export const HASH_BYTES = 16
 
+/** A segment to be hashed. Its answer has the same `id`. */
 export interface HashTask {
   id: number
   request: ReadRequest
 }
 
+/** A RemoteError in its parts: as an error it would arrive without them. */
 export interface HashFailure {
   id: number
   failure: RemoteFailure
@@ -32,6 +34,7 @@ export interface AccessQuestion {
   id: number
   query: unknown
 }
+/** One of `access` and `failure`, for the question of this `id`. */
 export interface AccessAnswer {
   id: number
   access?: unknown
@@ -45,6 +48,7 @@ export type ToWorker =
   | { access: AccessAnswer }
   /** Segments that this thread reads at once from now on. */
   | { share: number }
+/** From a hashing thread to the main one. */
 export type FromWorker =
   | { answers: HashAnswers }
   | { ask: AccessQuestion }

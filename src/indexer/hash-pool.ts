@@ -12,6 +12,7 @@ import { Admission } from './admission.ts'
 import { HashThread } from './hash-thread.ts'
 import { SegmentHasher, type SegmentHasherContext, type WantedHash } from './segment-hasher.ts'
 
+/** How much is read at once, by how many threads, and how fast. */
 export interface HashPoolOptions extends OpenOptions {
   /** Segments read at once, by all threads. */
   connections: number

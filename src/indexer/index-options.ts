@@ -32,7 +32,7 @@ export interface IndexOptions {
   /** Bytes of objects that are read in a second, by all threads. */
   bandwidthLimit?: number | undefined
   breakLock: boolean
-  /** Only say what would be done: nothing is read or written. */
+  /** Only say what would be done: no object is read or recorded. */
   dryRun: boolean
   /** Aborting ends the run early; what was read is recorded. */
   signal: AbortSignal

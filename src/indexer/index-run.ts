@@ -1,8 +1,8 @@
 /** One run of `keepgw index`: walk the remote, read what is new or changed, record it. */
 import { HeapBound } from '../heap.ts'
-import type { RunReport } from '../mapping/catalog-contents.ts'
 import { openForWriting, settleDescription, type WritableMapping } from '../mapping/open-mapping.ts'
 import { takeProofs } from '../mapping/proofs.ts'
+import type { RunReport } from '../mapping/run-report.ts'
 import { BatchWriter } from './batch-writer.ts'
 import { dropVanished } from './drop.ts'
 import { dryRun } from './dry-run.ts'
@@ -98,23 +98,12 @@ class IndexRun {
       counts.requests = await this.#remote.close()
       const ended = new Date().toISOString()
       const { unreadable, archived } = counts
-      const report = { started, ended, outcome, unreadable, archived, ...limit, ...this.#part() }
+      const { part } = this.#options.scope
+      const about = part === undefined ? {} : { part }
+      const report = { started, ended, outcome, unreadable, archived, ...limit, ...about }
       await catalog.reportRun(report).catch(() => {})
     }
     return { ...counts, ...limit }
-  }
-
-  /** What is to be reported of a run about a part: it cannot make good what one about everything has left open. */
-  #part(): Pick<RunReport, 'isPart' | 'earlier'> {
-    if (this.#options.scope.isWhole) return {}
-    try {
-      const last = this.#mapping.catalog.lastRun()
-      const outcome = last?.isPart ? last.earlier : last?.outcome
-      if (outcome !== undefined && outcome !== 'complete') return { isPart: true, earlier: outcome }
-    } catch {
-      // It cannot be read; this run's report takes its place.
-    }
-    return { isPart: true }
   }
 
   async #takeProofs(): Promise<void> {

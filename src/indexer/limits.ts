@@ -1,5 +1,5 @@
 /** Ends a run early: the next one carries on, since what was read is not read again. */
-import type { RunLimit } from '../mapping/catalog-contents.ts'
+import type { RunLimit } from '../mapping/run-report.ts'
 
 /** How much one run may do. */
 export interface RunLimits {

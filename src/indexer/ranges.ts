@@ -23,6 +23,7 @@ export interface RangePage extends ListPage {
   isLast: boolean
 }
 
+/** How ranges are listed, which depends on the store's order. Aborting ends it with the signal's reason. */
 export interface RangeOptions {
   /** Ranges listed at once. */
   concurrency: number

@@ -1,5 +1,5 @@
 /** The counts of a run, and who hears of them. */
-import type { RunLimit } from '../mapping/catalog-contents.ts'
+import type { RunLimit } from '../mapping/run-report.ts'
 import { showKey } from '../remote/key.ts'
 import type { RequestCounts } from '../remote/remote.ts'
 import type { Task, WalkPage } from './walk.ts'

@@ -7,7 +7,10 @@ import type { Task } from './walk.ts'
 /** Records looked at between two looks at the event loop: a few milliseconds. */
 const PER_TURN = 2000
 
-/** Yields them in order, as objects to be read. Holds no snapshot, as catalog.entries(). */
+/**
+ * Yields them in order, as objects to be read. Holds no snapshot, as catalog.entries(). Throws KeepgwError
+ * where a record is damaged.
+ */
 export async function* trustedObjects(catalog: Catalog, scope: Scope): AsyncIterable<Task> {
   if (catalog.stats().trusted === 0) return
   let looked = 0

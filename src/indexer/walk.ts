@@ -33,6 +33,7 @@ export interface WalkPage {
   unlisted: Unlisted[]
 }
 
+/** How a listing is walked. Aborting ends it with the signal's reason. */
 export interface WalkOptions {
   signal: AbortSignal
   /** Ranges listed at once; by default several where the store is sure to list in order, else one. */

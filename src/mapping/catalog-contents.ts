@@ -17,27 +17,6 @@ export interface CatalogStats {
   trusted: number
 }
 
-/** A limit that the user has set to a run. */
-export type RunLimit = 'max-objects' | 'max-duration'
-
-/** How the last index run ended. */
-export interface RunReport {
-  /** ISO 8601, UTC. */
-  started: string
-  ended: string
-  outcome: 'complete' | 'incomplete' | 'interrupted' | 'failed'
-  /** Objects that could not be read. */
-  unreadable: number
-  /** Objects that were passed by, as they are archived. Older reports lack it. */
-  archived?: number
-  /** The limit that ended it early. */
-  incomplete?: RunLimit
-  /** It was about a part: prefixes, or keys that match. */
-  isPart?: true
-  /** How the last run about everything ended, where that was not complete and this one is about a part. */
-  earlier?: Exclude<RunReport['outcome'], 'complete'>
-}
-
 /** A block that lost its last place. */
 export interface LostBlock {
   /** Bytes. */

@@ -1,8 +1,8 @@
 /** The objects of a catalog, read in the order of their keys' bytes. */
 import type { Database, Transaction } from 'lmdb'
 import { keyFromBytes, keyToBytes } from '../remote/key.ts'
-import type { RunReport } from './catalog-contents.ts'
 import { type CatalogRecord, decodeRecord, isRecordOf, isSealed } from './record.ts'
+import type { RunHistory } from './run-report.ts'
 
 /** Longest key in bytes: LMDB's limit. S3 ends at 1,024. */
 export const MAX_KEY = 1978
@@ -44,12 +44,12 @@ export class CatalogSnapshot {
   readonly #transaction: Transaction
   /** Segments whose hash is only trusted. */
   readonly trusted: number
-  readonly lastRun: RunReport | undefined
+  readonly lastRun: RunHistory | undefined
 
   constructor(
     objects: Bytes,
     transaction: Transaction,
-    { trusted, lastRun }: { trusted: number; lastRun: RunReport | undefined },
+    { trusted, lastRun }: { trusted: number; lastRun: RunHistory | undefined },
   ) {
     this.#objects = objects
     this.#transaction = transaction
@@ -78,6 +78,7 @@ export class CatalogSnapshot {
     return bytes === undefined ? undefined : new CatalogEntry(key, bytes)
   }
 
+  /** Lets the file use its pages again; nothing may be read from the snapshot any more. */
   close(): void {
     this.#transaction.done()
   }

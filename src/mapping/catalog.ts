@@ -24,7 +24,6 @@ import {
   type LockRecord,
   type LostBlock,
   NO_STATS,
-  type RunReport,
   type StoredIntent,
   type Unreadable,
 } from './catalog-contents.ts'
@@ -49,6 +48,7 @@ import { checkPages } from './catalog-pages.ts'
 import { stateDir } from './description.ts'
 import { DENIED_HINT, isDenied } from './file-errors.ts'
 import { type CatalogRecord, encodeRecord } from './record.ts'
+import { type RunHistory, type RunReport, withRun } from './run-report.ts'
 import { syncPath } from './sync.ts'
 
 const META_KEYS = ['stats', 'lastRun', 'intent', 'lock'] as const
@@ -62,6 +62,11 @@ const NOTES_AT_ONCE = 4096
 
 type Json = Database<unknown, string>
 
+/**
+ * An open catalog, which must be closed. What writes is for the holder of the mapping's lock, and throws
+ * KeepgwError, for a full disk too; what reads throws KeepgwError where the catalog is damaged, and lmdb's
+ * own errors. Safe for concurrent use, but for begin() and finish(): one batch at a time.
+ */
 export class Catalog {
   readonly #dir: string
   readonly #root: RootDatabase
@@ -146,10 +151,12 @@ export class Catalog {
     return dirname(dirname(this.#dir))
   }
 
+  /** Closes the file. Snapshots must be closed before. */
   async close(): Promise<void> {
     await this.#root.close()
   }
 
+  /** Returns what is known of an object, if anything. Throws KeepgwError where its record is damaged. */
   get(key: string): CatalogRecord | undefined {
     return this.entry(key)?.record
   }
@@ -181,7 +188,7 @@ export class Catalog {
     const stored = (key: MetaKey): unknown => this.#stored(key, transaction)
     return new CatalogSnapshot(this.#objects, transaction, {
       trusted: (stored('stats') as Partial<CatalogStats> | undefined)?.trusted ?? 0,
-      lastRun: stored('lastRun') as RunReport | undefined,
+      lastRun: stored('lastRun') as RunHistory | undefined,
     })
   }
 
@@ -199,19 +206,32 @@ export class Catalog {
     }
   }
 
+  /** Returns the counts over all objects, as the last batch has left them. Throws CatalogDamaged. */
   stats(): CatalogStats {
     // Older counts lack what was not counted then.
     return { ...NO_STATS, ...(this.#stored('stats') as Partial<CatalogStats> | undefined) }
   }
 
-  lastRun(): RunReport | undefined {
-    return this.#stored('lastRun') as RunReport | undefined
+  /** Returns how the last index run has ended, and those before it that count. Throws CatalogDamaged. */
+  lastRun(): RunHistory | undefined {
+    return this.#stored('lastRun') as RunHistory | undefined
   }
 
+  /** Adds a report to those of earlier runs; whose the lock is, it does not ask. Throws KeepgwError. */
   async reportRun(report: RunReport): Promise<void> {
-    this.#transact(() => this.#meta.put('lastRun', report))
+    this.#transact(() => this.#meta.put('lastRun', withRun(this.#lastReadable(), report)))
   }
 
+  /** What cannot be read, the next report takes the place of. */
+  #lastReadable(): RunHistory | undefined {
+    try {
+      return this.lastRun()
+    } catch {
+      return undefined
+    }
+  }
+
+  /** True for a block that is noted as one without a place. */
   isLost(hash: string): boolean {
     return this.#lost.doesExist(hash)
   }
@@ -226,7 +246,7 @@ export class Catalog {
     }
   }
 
-  /** Returns the batch that was begun and not finished, if any. */
+  /** Returns the batch that was begun and not finished, if any. Throws CatalogDamaged. */
   intent(): Intent | undefined {
     const stored = this.#stored('intent') as StoredIntent | undefined
     try {
@@ -236,7 +256,10 @@ export class Catalog {
     }
   }
 
-  /** Says what is about to be done to the tree. Throws where the lock is not `lockId`'s any more. */
+  /**
+   * Says what is about to be done to the tree. Throws KeepgwError, with exit code 4 where the lock is not
+   * `lockId`'s any more.
+   */
   async begin(intent: Intent, lockId: string): Promise<void> {
     const after = intent.changes.map(({ after }) => after && encodeRecord(after))
     this.#transact(() => {
@@ -246,7 +269,10 @@ export class Catalog {
     this.#begun = { intent, after }
   }
 
-  /** Applies a batch whose lines are in the tree and on disk, and forgets its intent: all or nothing. */
+  /**
+   * Applies a batch whose lines are in the tree and on disk, and forgets its intent: all or nothing. Throws
+   * as begin() does.
+   */
   async finish(intent: Intent, lockId: string): Promise<void> {
     const begun = this.#begun?.intent === intent ? this.#begun.after : undefined
     this.#begun = undefined
@@ -333,7 +359,7 @@ export class Catalog {
     }
   }
 
-  /** Mends the catalog alone, all or nothing. Throws where the lock is not `lockId`'s any more. */
+  /** Mends the catalog alone, all or nothing. Throws as begin() does. */
   mend({ forget = [], found = [], unreadable = [], stats }: CatalogMend, lockId: string): void {
     this.#transact(() => {
       this.#assertLocked(lockId)

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { Catalog } from '../../src/mapping/catalog.ts'
-import type { CatalogStats, Intent, RunReport } from '../../src/mapping/catalog-contents.ts'
+import type { CatalogStats, Intent } from '../../src/mapping/catalog-contents.ts'
 import { formatPlace } from '../../src/mapping/place-line.ts'
 import {
   type CatalogRecord,
@@ -11,6 +11,7 @@ import {
   segmentHash,
   segmentPlace,
 } from '../../src/mapping/record.ts'
+import type { RunHistory } from '../../src/mapping/run-report.ts'
 
 /** What is in a mapping's own directory; a description that was not yet given its name does no harm. */
 const OWN = /^(catalog|remote\.json(\.[0-9a-f-]{36})?)$/
@@ -27,7 +28,7 @@ export interface State {
   intent: Intent | undefined
   lost: string[]
   stats: CatalogStats | undefined
-  lastRun: RunReport | undefined
+  lastRun: RunHistory | undefined
 }
 
 /** Returns what lies on disk; where a run was ended before it had made its catalog, an empty one. */

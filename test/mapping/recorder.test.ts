@@ -302,7 +302,13 @@ describe('a full disk', () => {
         // Nothing is left for the catalog, and the lock, either.
         await fill(dir, 0)
         await isFull(
-          catalog.reportRun({ started: '', ended: '', outcome: 'failed', unreadable: 0 }),
+          catalog.reportRun({
+            started: '',
+            ended: '',
+            outcome: 'failed',
+            unreadable: 0,
+            archived: 0,
+          }),
         )
         await mapping.close()
 
