@@ -20,6 +20,7 @@ interface LocatorFlags extends ClusterFlags {
   'blob-signing-ttl'?: string | undefined
 }
 
+/** Names the objects that are to be in the collections. */
 export const collectionArgs = {
   bucket: Args.string({
     name: 'BUCKET',
@@ -29,6 +30,7 @@ export const collectionArgs = {
   }),
 }
 
+/** Flags that say where the mapping lies, and how names and locators are written. */
 export const collectionFlags = {
   ...mappingFlags,
   'strip-prefix': Flags.string({

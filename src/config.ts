@@ -6,7 +6,7 @@ import { KeepgwError, UsageError } from './errors.ts'
 import { findDescription, stateDir } from './mapping/description.ts'
 import { isShard } from './mapping/tree.ts'
 import type { RemoteSpec } from './remote/remote.ts'
-import { formatSpec, parseBucket } from './remote/spec.ts'
+import { formatSpec, parsePart } from './remote/spec.ts'
 
 /**
  * Returns the directory of a remote's mapping tree: the flag's; else a directory named for the
@@ -30,8 +30,7 @@ export interface MappingPart {
  * MappingUnreachable.
  */
 export async function mappingPart(text: string, flag?: string): Promise<MappingPart> {
-  const isBare = /^[^/:.][^/:]*\//.test(text)
-  const spec = parseBucket(isBare ? `s3://${text}` : text)
+  const spec = parsePart(text)
   const isNamed = flag !== undefined || spec.kind === 's3'
   const dir = isNamed ? mappingsDir(spec, flag) : nearestMapping(spec.root)
   const description = await findDescription(dir)
@@ -69,7 +68,10 @@ function nearestMapping(root: string): string {
   }
 }
 
-/** Returns the mapping trees with a block in them, in the place where they are by default. */
+/**
+ * Returns the mapping trees with a block in them, in the place where they are by default; none where that
+ * cannot be read.
+ */
 export function knownMappings(): string[] {
   const home = mappingsHome()
   try {

@@ -14,11 +14,14 @@ export const ExitCode = {
   interrupted: 130,
 } as const
 
+/** One of these numbers. */
 export type ExitCode = (typeof ExitCode)[keyof typeof ExitCode]
 
+/** What an error has beside its message. Its `cause` is shown with DEBUG set only. */
 export interface KeepgwErrorOptions extends ErrorOptions {
   /** What the user can do about it: one sentence, without a full stop at the end of a command. */
   hint?: string
+  /** `failed` unless told. */
   exitCode?: ExitCode
 }
 
@@ -57,6 +60,10 @@ export class UsageError extends KeepgwError {
 
 /** Returns the message of anything that was thrown, on one line. */
 export function messageOf(thrown: unknown): string {
+  // Of a host with several addresses, each of which has refused: they say the same.
+  if (thrown instanceof AggregateError && thrown.message === '' && thrown.errors.length > 0) {
+    return messageOf(thrown.errors[0])
+  }
   const text = thrown instanceof Error ? thrown.message || thrown.name : String(thrown)
   return text.replace(/\s+/g, ' ').trim()
 }

@@ -2,7 +2,7 @@ import * as Flags from '@oclif/core/flags'
 import { arvadosSettings } from '../../src/arvados/settings.ts'
 import { chunks } from '../../src/collection/chunks.ts'
 import { ManifestWriter } from '../../src/collection/manifest-writer.ts'
-import { createCollection, MAX_REQUEST } from '../../src/collection/save.ts'
+import { createCollection, gatherText } from '../../src/collection/save.ts'
 import {
   CollectionCommand,
   collectionArgs,
@@ -13,6 +13,7 @@ import {
 import { outputFlags } from '../../src/command.ts'
 import { KeepgwError, UsageError } from '../../src/errors.ts'
 import { PortableDataHash } from '../../src/keep/manifest.ts'
+import { parsePart } from '../../src/remote/spec.ts'
 
 const OWNER = /^[a-z0-9]{5}-(tpzed|j7d0g)-[a-z0-9]{15}$/
 
@@ -49,8 +50,7 @@ interrupted.`
     ...collectionFlags,
     name: Flags.string({
       helpValue: 'NAME',
-      description:
-        'the collection’s name; default: that of the bucket and the prefix, made unique by the server',
+      description: 'the collection’s name; default: "BUCKET - PREFIX", made unique by the server',
     }),
     'owner-uuid': Flags.string({
       helpValue: 'UUID',
@@ -82,11 +82,14 @@ interrupted.`
       const { tree, base } = source
       const writer = new ManifestWriter(tree, { base, locator, leftOut: this.leftOut })
       const hash = new PortableDataHash()
-      const manifestText = await gather(chunks(hash.tee(writer.pieces()), signal))
+      const text = chunks(hash.tee(writer.pieces()), signal)
+      const manifestText = await gatherText(text, settings, signal)
+      if (writer.counts.streams === 0) throw new KeepgwError('nothing is left to be saved')
       const saved = await createCollection(
         {
-          name: flags.name ?? args.bucket,
+          name: flags.name ?? nameOf(args.bucket),
           manifestText,
+          isSigned: flags.sign,
           portableDataHash: hash.digest(),
           ownerUuid,
           storageClasses: flags['storage-classes'].split(',').filter((name) => name !== ''),
@@ -104,20 +107,11 @@ interrupted.`
   }
 }
 
-/** Returns a text that the API server can take. Throws KeepgwError as soon as it is larger. */
-async function gather(text: AsyncIterable<Buffer>): Promise<string> {
-  const parts: Buffer[] = []
-  let length = 0
-  for await (const part of text) {
-    length += part.length
-    if (length > MAX_REQUEST) {
-      throw new KeepgwError('the manifest is larger than an API server takes (128 MiB)', {
-        hint: 'Make collections of parts: BUCKET/PREFIX; keepgw manifest --split shows how large they are',
-      })
-    }
-    parts.push(part)
-  }
-  return Buffer.concat(parts).toString()
+/** Returns the name that a bucket, or a part of one, gives: without slashes, which Arvados does not take. */
+function nameOf(bucket: string): string {
+  const spec = parsePart(bucket)
+  const parts = spec.kind === 's3' ? [spec.bucket, spec.prefix ?? ''] : [spec.root]
+  return parts.join('/').split('/').filter(Boolean).join(' - ')
 }
 
 function checkedOwner(uuid: string | undefined): string | undefined {

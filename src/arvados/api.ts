@@ -1,15 +1,16 @@
 /** Requests to the Arvados API server. */
 import { type IncomingMessage, STATUS_CODES } from 'node:http'
 import { type RequestOptions, request } from 'node:https'
-import { KeepgwError, messageOf } from '../errors.ts'
+import { ExitCode, KeepgwError, messageOf } from '../errors.ts'
 import type { ArvadosSettings } from './settings.ts'
 
+/** One request, and what to tell the user if it breaks off. */
 export interface ApiRequest {
   method: 'GET' | 'POST'
   /** Below the host, with its slash. */
   path: string
-  /** JSON. */
-  body?: Buffer
+  /** JSON, in pieces. */
+  body?: readonly Buffer[]
   /** What to do where no answer came, or one that leaves it open whether the request was done. */
   unsure?: string
 }
@@ -35,7 +36,8 @@ export async function askApi(
   { host, token, insecure }: ArvadosSettings,
   signal: AbortSignal,
 ): Promise<ApiAnswer> {
-  const entity = { 'Content-Type': 'application/json', 'Content-Length': body?.length }
+  const length = body?.reduce((sum, piece) => sum + piece.length, 0)
+  const entity = { 'Content-Type': 'application/json', 'Content-Length': length }
   const options: RequestOptions = {
     method,
     rejectUnauthorized: !insecure,
@@ -50,18 +52,23 @@ export async function askApi(
         readAnswer(response).then(resolve, reject)
       })
       sent.on('socket', (socket) => {
+        isConnected = sent.reusedSocket
         socket.once('secureConnect', () => {
           isConnected = true
         })
       })
       sent.on('error', reject)
       sent.on('timeout', () => sent.destroy(new Error(`no answer in ${TIMEOUT_MS / 1000} s`)))
-      sent.end(body)
+      for (const piece of body ?? []) sent.write(piece)
+      sent.end()
     })
   } catch (error) {
-    signal.throwIfAborted()
     // Before that nothing of the request was sent.
     const hint = isConnected ? unsure : connectionHint(error)
+    if (signal.aborted && isConnected && unsure !== undefined) {
+      throw new KeepgwError('interrupted', { hint: unsure, exitCode: ExitCode.interrupted })
+    }
+    signal.throwIfAborted()
     throw new KeepgwError(`the API server ${host} cannot be reached: ${messageOf(error)}`, {
       cause: error,
       ...(hint === undefined ? {} : { hint }),
@@ -71,7 +78,7 @@ export async function askApi(
 
 function connectionHint(error: unknown): string {
   const { code = '' } = error as { code?: string }
-  return /CERT|SIGNED|ISSUER|ERR_TLS/.test(code)
+  return /CERT|SIGN|ISSUER|ERR_TLS/.test(code)
     ? 'Name the authority’s certificate in NODE_EXTRA_CA_CERTS, or set ARVADOS_API_HOST_INSECURE=1'
     : 'Check ARVADOS_API_HOST, and that the server runs'
 }

@@ -4,6 +4,7 @@ import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { UsageError } from '../errors.ts'
 
+/** Where the API server is, and whom requests to it are made for. */
 export interface ArvadosSettings {
   /** HOST[:PORT]; it speaks HTTPS. */
   host: string

@@ -1,5 +1,6 @@
 /** What keepgw takes from a cluster's configuration. All else in it is not keepgw's. */
 import { existsSync } from 'node:fs'
+import { isAbsolute } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { type ClusterSection, DEFAULT_CONFIG, readClusterSection } from './config-file.ts'
 import type { Section } from './section.ts'
@@ -24,7 +25,12 @@ export interface ConfiguredVolume {
   accessViaHosts: { url: URL; readOnly: boolean }[]
 }
 
+/**
+ * What keepgw heeds of a cluster's configuration. A setting that is not there, or empty, is undefined, or
+ * has Arvados' own default.
+ */
 export interface ClusterConfig {
+  /** The path that it was read from. */
   file: string
   clusterId: string
   systemRootToken?: string | undefined
@@ -57,12 +63,16 @@ export interface ClusterConfig {
 /** Seconds: Arvados' default of BlobSigningTTL. */
 export const DEFAULT_SIGNING_TTL = 1_209_600
 
+/** Those of Arvados (logrus), and ours that comes nearest. */
 const LEVELS = {
+  trace: 'debug',
   debug: 'debug',
   info: 'info',
   warning: 'warn',
   warn: 'warn',
   error: 'error',
+  fatal: 'error',
+  panic: 'error',
 } as const
 const FORMATS = { json: 'json', text: 'text' } as const
 
@@ -189,7 +199,7 @@ function containersHaveKeepstore(section: Section, volumes: Section[]): boolean 
 
 function filePath(section: Section, name: string): string | undefined {
   const text = section.text(name)
-  if (text === undefined) return undefined
+  if (text === undefined || isAbsolute(text)) return text
   try {
     return fileURLToPath(text)
   } catch {

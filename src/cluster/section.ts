@@ -31,6 +31,7 @@ export class Section {
     return new Section(this.#file, this.#nameOf(name), this.#get(name))
   }
 
+  /** A text. What YAML takes for a number, a truth value or a date must be in quotes. */
   text(name: string): string | undefined {
     const value = this.#get(name)
     if (value === undefined || value === null || value === '') return undefined
@@ -38,6 +39,7 @@ export class Section {
     throw this.bad(name, 'is no text: put it in quotes')
   }
 
+  /** True or false, which YAML 1.1 also makes of `yes` and `off`. */
   boolean(name: string): boolean | undefined {
     const value = this.#get(name)
     if (value === undefined || value === null) return undefined
@@ -53,8 +55,9 @@ export class Section {
     throw this.bad(name, 'is no whole number of 0 or more')
   }
 
-  /** Seconds. */
+  /** Seconds. Zero needs no unit, nor quotes. */
   duration(name: string): number | undefined {
+    if (this.#get(name) === 0) return 0
     const text = this.text(name)
     if (text === undefined) return undefined
     const seconds = parseDuration(text)
@@ -62,11 +65,12 @@ export class Section {
     throw this.bad(name, 'is no duration such as 336h or 1h30m')
   }
 
-  /** One of the values that it may have. */
+  /** One of the values that it may have, in letters of either case. */
   choice<T extends string>(name: string, values: Record<string, T>): T | undefined {
     const text = this.text(name)
     if (text === undefined) return undefined
-    const value = Object.hasOwn(values, text) ? values[text] : undefined
+    const named = text.toLowerCase()
+    const value = Object.hasOwn(values, named) ? values[named] : undefined
     if (value !== undefined) return value
     throw this.bad(name, `is none of ${Object.keys(values).join(', ')}`)
   }

@@ -26,6 +26,7 @@ interface ListedService {
   modified_at: string
 }
 
+/** A service that the API server lists. */
 export interface RecordedService {
   uuid: string
   /** False where the service was listed already. */
@@ -55,16 +56,16 @@ export async function recordService(
     throw hiding(listed)
   }
   const uuid = serviceUuid(clusterId, rendezvousOf(url))
-  const { host, port } = addressOf(url)
   const record = {
     uuid,
-    service_host: host,
-    service_port: port,
+    // An IPv6 address with its brackets: Arvados' clients put the two together as they are.
+    service_host: url.hostname,
+    service_port: addressOf(url).port,
     service_ssl_flag: url.protocol === 'https:',
     service_type: SERVICE_TYPE,
     read_only: true,
   }
-  const body = Buffer.from(JSON.stringify({ keep_service: record }))
+  const body = [Buffer.from(JSON.stringify({ keep_service: record }))]
   const request = {
     method: 'POST',
     path: '/arvados/v1/keep_services',
@@ -131,6 +132,7 @@ function hiding(listed: ListedService[]): KeepgwError {
 
 function urlOf(service: ListedService): string {
   const { service_host: host, service_port: port, service_ssl_flag: ssl } = service
-  const name = host.includes(':') ? `[${host}]` : host
+  const isBare = host.includes(':') && !host.startsWith('[')
+  const name = isBare ? `[${host}]` : host
   return URL.parse(`${ssl ? 'https' : 'http'}://${name}:${port}`)?.origin ?? host
 }

@@ -13,6 +13,7 @@ export interface Child {
   entry?: CatalogEntry
 }
 
+/** The keys of a snapshot, for as long as that is open. Iterations may run side by side. */
 export class KeyTree {
   readonly #snapshot: CatalogSnapshot
   readonly #prefix: string
@@ -53,12 +54,18 @@ export class KeyTree {
     }
   }
 
-  /** Yields the names of the directories directly in a directory, in order of their bytes. */
-  *directories(directory: string): Iterable<string> {
+  /**
+   * Yields the names of the directories directly in a directory, in order of their bytes; and undefined
+   * for each object that it passes by, of which there may be very many.
+   */
+  *directories(directory: string): Iterable<string | undefined> {
     /** Those that came before their turn in the order of keys; each is the start of the next one. */
     const early: string[] = []
     for (const { name, entry } of this.children(directory)) {
-      if (entry !== undefined) continue
+      if (entry !== undefined) {
+        yield undefined
+        continue
+      }
       while (early.length > 0 && !name.startsWith(early.at(-1)!)) early.pop()
       if (early.at(-1) === name) continue
       // `a/` has its key after `a-b/`, and its name before.

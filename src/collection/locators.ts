@@ -4,6 +4,7 @@ import { serviceHint } from '../keep/locator.ts'
 import { bareLocator, type LocatorText } from '../keep/manifest.ts'
 import { type SigningKey, signLocator } from '../keep/signature.ts'
 
+/** The hints that locators get; without any, they are bare. */
 export interface LocatorOptions {
   /** The keep service, by its UUID, or the cluster that clients are led to. */
   service?: string | undefined

@@ -17,6 +17,7 @@ import {
 } from '../mapping/record.ts'
 import type { Child, KeyTree } from './key-tree.ts'
 
+/** What goes into a manifest, and by which names. */
 export interface ManifestOptions {
   /** Taken off the beginning of each key; what is left is the path in the collection. */
   base: string
@@ -66,17 +67,22 @@ export class ManifestWriter {
 
   /**
    * Yields the text in pieces, some of them empty. Streams are in the order in which the SDKs
-   * normalise them: a directory before those in it, and these by their names. To be called once.
+   * normalise them: a directory before those in it, and these by their names. To be called once. Throws
+   * KeepgwError where a record is damaged.
    */
   *pieces(): Iterable<string> {
-    for (const { directory, problem } of this.#directories()) {
-      if (problem === undefined) yield* this.#stream(directory)
-      else yield* this.#leaveAllOut(directory, `its name ${problem}`)
+    for (const found of this.#directories()) {
+      if (found === undefined) yield ''
+      else if (found.problem === undefined) yield* this.#stream(found.directory)
+      else yield* this.#leaveAllOut(found.directory, `its name ${found.problem}`)
     }
   }
 
-  /** Yields the directories, the base first; of one whose name is a problem none that are in it. */
-  *#directories(): Iterable<{ directory: string; problem?: string }> {
+  /**
+   * Yields the directories, the base first; of one whose name is a problem none that are in it. Undefined
+   * while it only looks.
+   */
+  *#directories(): Iterable<{ directory: string; problem?: string } | undefined> {
     const { base, onlyFiles = false } = this.#options
     yield { directory: base }
     if (onlyFiles) return
@@ -86,6 +92,10 @@ export class ManifestWriter {
       const { value: name, done } = top.names.next()
       if (done) {
         open.pop()
+        continue
+      }
+      if (name === undefined) {
+        yield undefined
         continue
       }
       const directory = `${top.directory}${name}/`
@@ -115,6 +125,7 @@ export class ManifestWriter {
 
   /** Looks at what lies directly in a directory, and names what must be left out. */
   *#survey(directory: string): Generator<string, Survey> {
+    const { onlyFiles = false, leftOut } = this.#options
     const survey: Survey = { files: 0, blocks: 0, isFolder: false, taken: new Set(), held: [] }
     /** Files whose names the last name starts with: one of a directory comes soon after. */
     const before: { key: string; name: string; record: CatalogRecord }[] = []
@@ -123,18 +134,19 @@ export class ManifestWriter {
       const { name, entry } = child
       while (before.length > 0 && !name.startsWith(before.at(-1)!.name)) before.pop()
       if (entry === undefined) {
+        if (onlyFiles) continue
         const same = before.at(-1)
         if (same?.name !== name || !this.#hasFile(`${same.key}/`)) continue
         this.#count(survey, same.record, -1)
         survey.taken.add(name)
-        this.#options.leftOut(same.key, TAKEN)
+        leftOut(same.key, TAKEN)
       } else if (isFolder(directory, child)) {
         survey.isFolder = true
       } else {
         const { key, record } = entry
         const reason = whyNot(name, record)
         if (reason !== undefined) {
-          this.#options.leftOut(key, reason)
+          leftOut(key, reason)
           continue
         }
         this.#count(survey, record, 1)
@@ -223,7 +235,7 @@ export class ManifestWriter {
   }
 }
 
-function namesIn(tree: KeyTree, directory: string): Iterator<string> {
+function namesIn(tree: KeyTree, directory: string): Iterator<string | undefined> {
   return tree.directories(directory)[Symbol.iterator]()
 }
 

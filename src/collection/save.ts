@@ -6,7 +6,9 @@ import { KeepgwError } from '../errors.ts'
 /** What a collection is created with. */
 export interface NewCollection {
   name: string
-  manifestText: string
+  manifestText: JsonText
+  /** True where its locators have signatures. */
+  isSigned: boolean
   portableDataHash: string
   ownerUuid?: string | undefined
   storageClasses: string[]
@@ -21,13 +23,48 @@ export interface SavedCollection {
   name: string
 }
 
-/** As the cluster has it by default, API.MaxRequestSize, bytes; a proxy before it may take less. */
-export const MAX_REQUEST = 128 * 1024 * 1024
+/** As JSON has it between quotes, UTF-8, in pieces. */
+export type JsonText = readonly Buffer[]
+
+/** Arvados' default of API.MaxRequestSize, bytes. */
+const MAX_REQUEST = 128 * 1024 * 1024
+/** Of a request, beside the manifest. */
+const REST_BYTES = 16 * 1024
 const UNSURE =
   'The collection may have been saved all the same: look for its name before you try again'
-const HINTS = {
-  403: 'Only administrators may save locators without signatures: say --sign; and the owner must be one that you may write to',
-  409: 'Give it another name with --name',
+const OTHER_NAME = 'Give it another name with --name'
+const UNSIGNED =
+  'Only administrators may save locators without signatures: say --sign; and the owner must be one that you may write to'
+const SIGNED =
+  'The signing key, or its TTL, is not the cluster’s; or the owner is not one that you may write to'
+
+/**
+ * Gathers a manifest's text, as much as the cluster's API server takes; a proxy before that may take
+ * less. Throws KeepgwError as soon as it is larger, and as askApi does.
+ */
+export async function gatherText(
+  text: AsyncIterable<Buffer>,
+  settings: ArvadosSettings,
+  signal: AbortSignal,
+): Promise<JsonText> {
+  const most = (await maxRequest(settings, signal)) - REST_BYTES
+  const parts: Buffer[] = []
+  let length = 0
+  for await (const part of text) {
+    const quoted = Buffer.from(JSON.stringify(part.toString()))
+    parts.push(quoted.subarray(1, -1))
+    length += quoted.length - 2
+    if (length > most) throw tooLarge(settings)
+  }
+  return parts
+}
+
+/** Returns what the cluster says of itself, bytes. */
+async function maxRequest(settings: ArvadosSettings, signal: AbortSignal): Promise<number> {
+  const request = { method: 'GET', path: '/arvados/v1/config' } as const
+  const { API: api } = (await askApi(request, settings, signal)).json
+  const { MaxRequestSize: most } = (api ?? {}) as { MaxRequestSize?: unknown }
+  return typeof most === 'number' && most > 0 ? most : MAX_REQUEST
 }
 
 /**
@@ -40,26 +77,23 @@ export async function createCollection(
   settings: ArvadosSettings,
   { uniqueName, signal }: { uniqueName: boolean; signal: AbortSignal },
 ): Promise<SavedCollection> {
-  const { name, manifestText, portableDataHash, ownerUuid, storageClasses, replication } =
-    collection
-  const body = JSON.stringify({
+  const { name, manifestText, ownerUuid, storageClasses, replication } = collection
+  const rest = JSON.stringify({
     ensure_unique_name: uniqueName,
     select: ['uuid', 'portable_data_hash', 'name'],
     collection: {
       name,
-      manifest_text: manifestText,
-      portable_data_hash: portableDataHash,
+      portable_data_hash: collection.portableDataHash,
       owner_uuid: ownerUuid,
       storage_classes_desired: storageClasses,
       replication_desired: replication,
     },
   })
-  const bytes = Buffer.from(body)
-  if (bytes.length > MAX_REQUEST) throw tooLarge(settings, bytes.length)
+  const before = Buffer.from(`${rest.slice(0, -'}}'.length)},"manifest_text":"`)
+  const body = [before, ...manifestText, Buffer.from('"}}')]
   const path = '/arvados/v1/collections'
-  const request = { method: 'POST', path, body: bytes, unsure: UNSURE } as const
-  const answer = await askApi(request, settings, signal)
-  if (answer.status !== 200) throw refused(answer, settings, bytes.length)
+  const answer = await askApi({ method: 'POST', path, body, unsure: UNSURE }, settings, signal)
+  if (answer.status !== 200) throw refused(answer, settings, collection)
   return checked(answer, collection, settings)
 }
 
@@ -80,15 +114,20 @@ function checked(
 }
 
 /** Returns what to say of an answer that is no success. */
-function refused(answer: ApiAnswer, settings: ArvadosSettings, bytes: number): KeepgwError {
-  if (answer.status === 413) return tooLarge(settings, bytes)
-  const isTaken = /unique/i.test(reasonOf(answer, settings))
-  const hints = isTaken ? { ...HINTS, [answer.status]: HINTS[409] } : HINTS
-  return refusal(answer, settings, hints, UNSURE)
+function refused(
+  answer: ApiAnswer,
+  settings: ArvadosSettings,
+  { isSigned }: NewCollection,
+): KeepgwError {
+  const { status } = answer
+  if (status === 413) return tooLarge(settings)
+  const hints = { 403: isSigned ? SIGNED : UNSIGNED, 409: OTHER_NAME }
+  const isOfName = status === 422 && /\b(unique|name)\b/i.test(reasonOf(answer, settings))
+  return refusal(answer, settings, isOfName ? { 422: OTHER_NAME } : hints, UNSURE)
 }
 
-function tooLarge({ host }: ArvadosSettings, bytes: number): KeepgwError {
-  return new KeepgwError(`a collection of ${bytes} bytes is too large for the API server ${host}`, {
-    hint: 'Make collections of parts: BUCKET/PREFIX. The limit is the cluster’s API.MaxRequestSize',
+function tooLarge({ host }: ArvadosSettings): KeepgwError {
+  return new KeepgwError(`the manifest is too large for the API server ${host}`, {
+    hint: 'Make collections of parts: BUCKET/PREFIX; keepgw manifest --split shows how large they are. The limit is the cluster’s API.MaxRequestSize',
   })
 }

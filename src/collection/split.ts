@@ -3,12 +3,17 @@ import { randomUUID } from 'node:crypto'
 import { mkdir, open, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { KeepgwError, messageOf } from '../errors.ts'
-import { type LocatorText, PortableDataHash } from '../keep/manifest.ts'
+import { type LocatorText, PortableDataHash, partProblem } from '../keep/manifest.ts'
 import { keyToBytes, showKey } from '../remote/key.ts'
-import { chunks } from './chunks.ts'
+import { chunks, turns } from './chunks.ts'
 import { type ManifestCounts, ManifestWriter } from './manifest-writer.ts'
 import type { CollectionSource } from './source.ts'
 
+const SUFFIX = '.manifest'
+/** Bytes of a file's name, at most (Linux, NAME_MAX). */
+const MAX_NAME = 255
+
+/** Where manifests are written to, and what is in them. */
 export interface SplitOptions {
   /** The directory that the files are written to; made where it is not there, but not what it lies in. */
   output: string
@@ -38,9 +43,25 @@ export async function* splitManifests(
   const { tree, base } = source
   await makeDirectory(options.output)
   yield* writeManifest(source, base, 'manifest', true, options)
-  for (const name of tree.directories(base)) {
-    yield* writeManifest(source, `${base}${name}/`, `${name}.manifest`, false, options)
+  const { signal, leftOut } = options
+  for await (const name of turns(tree.directories(base), signal)) {
+    const directory = `${base}${name}/`
+    const problem = partProblem(name) ?? fileProblem(name)
+    if (problem === undefined) {
+      yield* writeManifest(source, directory, name + SUFFIX, false, options)
+    } else {
+      const reason = `its name ${problem}`
+      for await (const { key } of turns(tree.entries(directory), signal)) leftOut(key, reason)
+    }
   }
+}
+
+/** Returns what keeps a directory's manifest from having its name, in words that go on from "its name". */
+function fileProblem(name: string): string | undefined {
+  const isLong = Buffer.byteLength(name) + SUFFIX.length > MAX_NAME
+  return isLong || name.includes('\0')
+    ? `cannot be that of a file, with ${SUFFIX} behind it`
+    : undefined
 }
 
 async function makeDirectory(dir: string): Promise<void> {
@@ -78,7 +99,7 @@ async function* writeManifest(
     if (error instanceof KeepgwError) throw error
     throw new KeepgwError(`cannot write ${showKey(file)}: ${messageOf(error)}`, { cause: error })
   } finally {
-    await rm(beside, { force: true })
+    await rm(beside, { force: true }).catch(() => {})
   }
   yield { directory, file: showKey(file), portableDataHash: hash.digest(), ...writer.counts }
 }

@@ -1,6 +1,7 @@
 /** Locators, the names that Keep clients ask for: `HASH+SIZE(+HINT)*`. Pure text. */
 import { ExitCode, KeepgwError } from '../errors.ts'
 
+/** A locator in its parts; who may read the block, and where, is in the hints. */
 export interface Locator {
   /** The block's MD5: 32 lowercase hex digits. */
   hash: string

@@ -47,7 +47,8 @@ const EMPTY_DIRECTORY = '0:0:\\056'
  */
 export function partProblem(part: string): string | undefined {
   if (part === '') return 'has an empty part'
-  if (part === '.' || part === '..') return `has a part "${part}"`
+  // Also before a line's end: to the API server the name is over there.
+  if (/^\.\.?(\n|$)/.test(part)) return `has a part ${JSON.stringify(part)}`
   if (!part.isWellFormed()) return 'is not UTF-8'
   const space = UNICODE_SPACE.exec(part)?.[0]
   if (space === undefined) return undefined

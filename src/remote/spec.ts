@@ -25,6 +25,12 @@ export function parseBucket(text: string): RemoteSpec {
   return prefix ? { kind: 's3', bucket, prefix } : { kind: 's3', bucket }
 }
 
+/** As parseBucket, and takes `name/prefix`, too. */
+export function parsePart(text: string): RemoteSpec {
+  const isBare = /^[^/:.][^/:]*\//.test(text)
+  return parseBucket(isBare ? `s3://${text}` : text)
+}
+
 /** Returns `s3://bucket/prefix` or `file:///dir`, which parseBucket reads back. */
 export function formatSpec(spec: RemoteSpec): string {
   // Not by pathToFileURL, which drops control characters at the end.

@@ -83,6 +83,15 @@ describe('a cluster’s configuration', () => {
     assert.equal(found?.containersHaveKeepstore, true)
   })
 
+  test('may be written as Arvados takes it, too', async () => {
+    const found = await read(`Clusters: {xyzzy: {
+      Collections: {BlobTrashLifetime: 0},
+      SystemLogs: {LogLevel: Trace, Format: JSON},
+      TLS: {Certificate: /etc/cert.pem, Key: /etc/key.pem}}}`)
+    assert.deepEqual([found?.blobTrashLifetime, found?.logLevel], [0, 'debug'])
+    assert.deepEqual([found?.certificate, found?.certificateKey], ['/etc/cert.pem', '/etc/key.pem'])
+  })
+
   test('without any setting is none', async () => {
     assert.equal(await read('# nothing\n'), undefined)
   })
@@ -117,7 +126,7 @@ describe('a cluster’s configuration', () => {
     ['a number for a token', 'SystemRootToken: 12345678', 'SystemRootToken'],
     ['a setting in other letters', 'Collections: {blobSigning: false}', 'Collections.blobSigning'],
     ['a list for a section', 'Collections: [BlobSigning]', 'Collections'],
-    ['a certificate that is no URL', 'TLS: {Certificate: /etc/cert.pem}', 'TLS.Certificate'],
+    ['a certificate that is no URL', 'TLS: {Certificate: cert.pem}', 'TLS.Certificate'],
     ['a level that is none', 'SystemLogs: {LogLevel: loud}', 'SystemLogs.LogLevel'],
     ['a URL that is none', 'Services: {Keepstore: {InternalURLs: {"gw:1": {}}}}', 'gw:1'],
     [

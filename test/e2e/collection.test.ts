@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
 import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
 import { type ArvadosApi, startArvadosApi } from '../servers/arvados-api.ts'
-import { keepgw, keepgwOk, summaryOf, temporary } from './keepgw.ts'
+import { keepgw, keepgwOk, start, summaryOf, temporary } from './keepgw.ts'
 
 const ADMIN = 'v2/zzzzz-gj3su-000000000000001/adminsecret'
 const USER = 'v2/zzzzz-gj3su-000000000000002/usersecret'
@@ -20,16 +21,21 @@ describe('keepgw collection create', () => {
       tokens: { [ADMIN]: { isAdmin: true }, [USER]: { isAdmin: false } },
       signingKey: KEY,
       signingTtl: 3600,
-      maxRequest: 4096,
+      maxRequest: 64 * 1024,
+      proxyTakes: 4096,
     })
     lab = await temporary()
     root = join(lab.dir, 'lab')
     await mkdir(join(root, 'runs/deep é'), { recursive: true })
     await mkdir(join(root, 'many'))
-    for (const name of ['runs/a b', 'runs/deep é/c:d', 'runs/empty', 'odd\u00a0name']) {
+    await mkdir(join(root, 'lost'))
+    for (const name of ['runs/a b', 'runs/deep é/c:d', 'runs/empty', 'lost/odd\u00a0name']) {
       await writeFile(join(root, name), name.endsWith('empty') ? '' : `content of ${name}`)
     }
     for (let i = 0; i < 120; i++) await writeFile(join(root, `many/${i}`), `many ${i}`)
+    const long = 'x'.repeat(200)
+    await mkdir(join(root, 'long'))
+    for (let i = 0; i < 250; i++) await writeFile(join(root, `long/${i}${long}`), `long ${i}`)
     env = {
       PATH: process.env.PATH,
       HOME: lab.dir,
@@ -68,6 +74,9 @@ describe('keepgw collection create', () => {
     // More than the gateway has would have keep-balance copy the bucket into Keep.
     assert.equal((await create('runs', ['--name=Once'])).code, 0)
     assert.equal(api.collections.at(-1)!.replication_desired, 1)
+    assert.equal((await create('runs', [])).code, 0)
+    const path = join(root, 'runs').slice(1)
+    assert.equal(api.collections.at(-1)!.name, path.replaceAll('/', ' - '))
     const again = await create('runs', flags)
     assert.equal(again.code, 1)
     assert.match(again.stderr, /422: duplicate key.*--name/)
@@ -99,6 +108,23 @@ describe('keepgw collection create', () => {
     assert.match(api.collections.at(-1)!.manifest_text, /^\.\/odd \S+ 0:1:even\n$/)
   })
 
+  it('says that it may be saved all the same, where it is interrupted too late', async () => {
+    const saved = Promise.withResolvers<void>()
+    await using silent = await startArvadosApi({
+      tokens: { [ADMIN]: { isAdmin: true } },
+      signingKey: KEY,
+      signingTtl: 3600,
+      onSilentSave: saved.resolve,
+    })
+    const more = { ARVADOS_API_HOST: silent.host, NODE_EXTRA_CA_CERTS: silent.certificate }
+    const child = start(['collection', 'create', join(root, 'runs')], { ...env, ...more })
+    await saved.promise
+    child.kill('SIGINT')
+    await once(child, 'close')
+    assert.equal(child.exitCode, 130)
+    assert.match(child.output.stderr, /interrupted .*may have been saved all the same/)
+  })
+
   it('takes its settings from ~/.config, too, and the environment first', async () => {
     await mkdir(join(lab.dir, '.config/arvados'), { recursive: true })
     const lines = ['# by hand', `ARVADOS_API_HOST=${api.host}`, `ARVADOS_API_TOKEN=${ADMIN}`]
@@ -119,7 +145,41 @@ describe('keepgw collection create', () => {
   })
 
   for (const [what, part, flags, more, code, says] of [
-    ['a manifest that the server finds too large', 'many', [], {}, 1, /too large .*BUCKET\/PREFIX/],
+    ['a manifest that a proxy finds too large', 'many', [], {}, 1, /too large .*BUCKET\/PREFIX/],
+    [
+      'a manifest that is larger than the cluster takes',
+      'long',
+      [],
+      {},
+      1,
+      /too large .*MaxRequestSize/,
+    ],
+    ['a name with a slash', 'runs', ['--name=a/b'], {}, 1, /422: Name cannot contain.*--name/],
+    [
+      'a slash that --strip-prefix lacks',
+      'runs',
+      ['--strip-prefix=runs'],
+      {},
+      2,
+      /begin with a slash.*--strip-prefix 'runs\/'/,
+    ],
+    ['a part of which nothing is left', 'lost', [], {}, 1, /left out: lost.*nothing is left/s],
+    [
+      'a key that is not the cluster’s',
+      'runs',
+      ['--sign'],
+      { ARVADOS_API_TOKEN: USER, KEEPGW_BLOB_SIGNING_KEY: 'other', KEEPGW_BLOB_SIGNING_TTL: '1h' },
+      1,
+      /403: Permission denied.*signing key, or its TTL/,
+    ],
+    [
+      'a host none of whose addresses answers',
+      'runs',
+      [],
+      { ARVADOS_API_HOST: 'localhost:1' },
+      1,
+      /ECONNREFUSED.*Check ARVADOS_API_HOST/,
+    ],
     [
       'a host that does not answer',
       'runs',

@@ -33,8 +33,8 @@ async function startApi(t: TestContext, options: Partial<StandInOptions> = {}) {
   const api = await startArvadosApi({ tokens, ...signing, clusterId: 'xyzzy', ...options })
   t.after(() => api[Symbol.asyncDispose]())
   /** Runs the command; no secret may show. */
-  const register = async (flags: string[] = [], more: NodeJS.ProcessEnv = {}) => {
-    const outcome = await keepgw(['service', 'register', URL_TEXT, ...flags], {
+  const register = async (flags: string[] = [], more: NodeJS.ProcessEnv = {}, url = URL_TEXT) => {
+    const outcome = await keepgw(['service', 'register', url, ...flags], {
       PATH: process.env.PATH,
       HOME: '/nonexistent',
       ARVADOS_API_HOST: api.host,
@@ -87,6 +87,19 @@ describe('keepgw service register --database-record', () => {
     assert.deepEqual([again.code, again.stdout], [0, `${UUID}\n`])
     assert.match(again.stderr, /listed already/)
     assert.equal(api.services.length, 2)
+  })
+
+  it('names an IPv6 address as clients put it into a URL', async (t) => {
+    const url = 'http://[2001:db8::5]:25107'
+    const { api, register } = await startApi(t, { configuredServices: ['http://[::1]:25107'] })
+    api.services.push(record('xyzzy-bi6l4-000000000000000'))
+    assert.equal((await register(['--database-record'], {}, url)).code, 0)
+    assert.equal(api.services[1]!.service_host, '[2001:db8::5]')
+    const again = await register(['--database-record'], {}, url)
+    assert.match(again.stderr, /listed already/)
+    api.services.splice(0, 9)
+    const configured = await register(['--database-record'], {}, 'http://[::1]:25107')
+    assert.match(configured.stderr, /listed already/)
   })
 
   it('makes the first one where the cluster has no service at all', async (t) => {

@@ -15,8 +15,11 @@ export interface StandInOptions {
   signingKey: string
   /** Seconds. */
   signingTtl: number
-  /** Bytes that a request may have. */
+  /** Bytes that a request may have: what the cluster's configuration says, and what a proxy before it takes. */
   maxRequest?: number
+  proxyTakes?: number
+  /** Called when a collection was saved, which is then not answered. */
+  onSilentSave?: () => void
   clusterId?: string
   /** Services.Keepstore.InternalURLs of the cluster's configuration. */
   configuredServices?: string[]
@@ -89,7 +92,10 @@ async function answer(
   const body = Buffer.concat(parts)
   const token = /^(?:Bearer|OAuth2) (.+)$/.exec(request.headers.authorization ?? '')?.[1] ?? ''
   const path = `${request.method} ${request.url?.split('?')[0]}`
-  if (path === 'GET /arvados/v1/config') return { ClusterID: options.clusterId ?? 'zzzzz' }
+  if (path === 'GET /arvados/v1/config') {
+    const { clusterId = 'zzzzz', maxRequest = 128 * 1024 * 1024 } = options
+    return { ClusterID: clusterId, API: { MaxRequestSize: maxRequest } }
+  }
   const user = options.tokens[token]
   if (user === undefined) throw new Refusal(401, 'Not logged in')
   if (path === 'GET /discovery/v1/apis/arvados/v1/rest') {
@@ -97,16 +103,20 @@ async function answer(
   }
   if (/^GET \/arvados\/v1\/keep_services(\/accessible)?$/.test(path))
     return listServices(made, options)
-  if (body.length > (options.maxRequest ?? Infinity)) throw new Refusal(413, 'request too large')
+  const { maxRequest = Infinity, proxyTakes = Infinity } = options
+  if (body.length > Math.min(maxRequest, proxyTakes)) throw new Refusal(413, 'request too large')
   if (path === 'POST /arvados/v1/keep_services') {
     if (!user.isAdmin) throw new Refusal(403, 'Permission denied')
     return createService(JSON.parse(body.toString()).keep_service, made)
   }
   if (path !== 'POST /arvados/v1/collections') throw new Refusal(404, 'Path not found')
-  return createCollection(JSON.parse(body.toString()), made, {
+  const saved = createCollection(JSON.parse(body.toString()), made, {
     ...options,
     token: user.isAdmin ? undefined : token,
   })
+  if (options.onSilentSave === undefined) return saved
+  options.onSilentSave()
+  return new Promise(() => {})
 }
 
 /** Records, or where there is none, what the configuration names. */
@@ -169,6 +179,7 @@ function createCollection(
   if (claimed !== undefined && claimed.slice(0, 32) !== hash.slice(0, 32)) {
     throw new Refusal(422, `Portable data hash '${claimed}' does not match computed hash '${hash}'`)
   }
+  checkName(collection.name)
   const isTaken = collections.some(({ name }) => name === collection.name)
   if (isTaken && !unique) throw new Refusal(422, 'duplicate key value violates unique constraint')
   const uuid = `zzzzz-4zz18-${String(collections.length).padStart(15, '0')}`
@@ -184,13 +195,19 @@ function createCollection(
   return Object.fromEntries(select.map((field: string) => [field, created[field]]))
 }
 
+/** As where the cluster has no ForwardSlashNameSubstitution. */
+function checkName(name: unknown): void {
+  if (name === '.' || name === '..') throw new Refusal(422, "Name cannot be '.' or '..'")
+  if (String(name).includes('/')) throw new Refusal(422, "Name cannot contain a '/' character")
+}
+
 /** As the manifest format's definition has it. */
 function checkForm(text: string): void {
   if (text !== '' && !text.endsWith('\n')) throw new Refusal(422, 'does not end with newline')
   for (const line of text.split('\n').slice(0, -1)) {
     const isGood =
       /^\.(\/[^/ ]+)*( [0-9a-f]{32}\+\d+(\+[A-Z][\w@-]*)*)+( \d+:\d+:[^\0- /]+)+$/.test(line) &&
-      !/\/\.\.?[/ ]/.test(line)
+      !/\/\.\.?([/ ]|\\012)/.test(line)
     if (!isGood) throw new Refusal(422, 'Manifest invalid')
   }
 }
