@@ -31,9 +31,10 @@ whom its locator is signed for. Without it, whoever knows a block's hash can rea
 listens on loopback only, unless --insecure-unsigned says that everybody who reaches the address may \
 read.
 
-The system root token (KEEPGW_SYSTEM_ROOT_TOKEN) is asked for by /index, /mounts and /status.json, \
-the management token (KEEPGW_MANAGEMENT_TOKEN) by /_health/ping, /metrics and /status.json. Where \
-one is not set, they answer this machine alone, and /_health/ping nobody.
+The system root token (KEEPGW_SYSTEM_ROOT_TOKEN) opens /index, /mounts, /status.json, and all that \
+touches, trashes or pulls blocks; the management token (KEEPGW_MANAGEMENT_TOKEN) opens /_health/ping, \
+/metrics, /metrics.json and /status.json. What has no token set answers this machine alone; /_health/ping, \
+and what would change blocks, then answer nobody.
 
 With --cache, blocks that were read are kept on a local disk, and proven again each time. With \
 --workers, several processes answer at the address.
@@ -93,7 +94,7 @@ a second signal.`
     }),
     'storage-class': Flags.string({
       description:
-        'storage class that the blocks belong to; may be given more than once; keepgw by default. With "default", keep-balance trashes Keep’s own copies of these blocks',
+        'storage class that the blocks of all volumes belong to; may be given more than once; default: those of the configuration, else keepgw, and "default" for unix: volumes. With "default" for other volumes, keep-balance trashes Keep’s own copies of their blocks',
       helpValue: 'NAME',
       multiple: true,
       multipleNonGreedy: true,

@@ -33,6 +33,8 @@ export interface FlagWords {
   description: string
   /** What stands for its value; a flag without one takes none. */
   value?: string
+  /** All that the value may be, where there are only a few. */
+  options?: readonly string[]
   required: boolean
   multiple: boolean
   /** Can be negated: `--no-NAME`. */
@@ -48,6 +50,7 @@ interface Definition {
   description?: string
   type?: 'option' | 'boolean'
   helpValue?: string
+  options?: readonly string[]
   required?: boolean
   multiple?: boolean
   allowNo?: boolean
@@ -101,6 +104,7 @@ function flagWords([name, flag]: [string, Definition]): FlagWords {
   if (env !== undefined) words.env = env
   if (flag.type === 'boolean') return words
   words.value = flag.helpValue ?? name.toUpperCase()
+  if (flag.options !== undefined) words.options = flag.options
   if (flag.default !== undefined) words.default = String(flag.default)
   return words
 }

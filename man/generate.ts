@@ -124,13 +124,20 @@ function argument({ name, description }: ArgWords): string {
 function option(flag: FlagWords): string {
   const saysSo = /more than once|several times/.test(flag.description)
   const notes = [
-    asSentence(flag.description),
+    meaningOf(flag),
     ...(flag.required ? ['Required.'] : []),
     ...(flag.multiple && !saysSo ? ['May be given more than once.'] : []),
-    ...(flag.default === undefined ? [] : [`Default: ${flag.default}.`]),
+    ...(flag.default === undefined || flag.default === '' ? [] : [`Default: ${flag.default}.`]),
     ...(flag.env === undefined ? [] : [`Environment: \`${flag.env}\`.`]),
   ]
   return entry(flagTerm(flag), notes.join(' '))
+}
+
+/** Where a description begins with a value of the flag, that stays as it is to be typed. */
+function meaningOf({ description, options = [] }: FlagWords): string {
+  const sentence = asSentence(description)
+  const isValue = options.some((each) => new RegExp(`^${each}\\b`).test(description))
+  return isValue ? description.charAt(0) + sentence.slice(1) : sentence
 }
 
 function flagTerm({ name, value, negatable }: FlagWords): string {
@@ -155,15 +162,25 @@ function exitCodes(codes: string): string[] {
 
 /** Returns the variables that flags can be set by, each with the commands that read it. */
 function variablesOf(commands: CommandWords[]): [name: string, meaning: string][] {
-  const readers = new Map<string, string[]>()
-  for (const { name, flags } of commands) {
-    for (const flag of flags) {
-      if (flag.env === undefined) continue
-      const reader = commands.length > 1 ? `\`--${flag.name}\` of ${name}` : `\`--${flag.name}\``
-      readers.set(flag.env, [...(readers.get(flag.env) ?? []), reader])
+  const readers = new Map<string, Map<string, string[]>>()
+  for (const command of commands) {
+    for (const { name, env } of command.flags) {
+      if (env === undefined) continue
+      const flags = readers.get(env) ?? new Map<string, string[]>()
+      readers.set(env, flags.set(name, [...(flags.get(name) ?? []), `\`${command.name}\``]))
     }
   }
-  return [...readers].map(([name, flags]) => [name, `As ${flags.join(' and ')}.`])
+  return [...readers].map(([env, flags]) => {
+    const terms = [...flags].map(([name, by]) => {
+      return commands.length > 1 ? `\`--${name}\` of ${listed(by)}` : `\`--${name}\``
+    })
+    return [env, `As ${terms.join(', or ')}.`]
+  })
+}
+
+/** Returns `a, b and c`. */
+function listed(words: string[]): string {
+  return words.join(', ').replace(/, (?=[^,]*$)/, ' and ')
 }
 
 function references(pages: string[]): string {

@@ -9,7 +9,12 @@ lies in a bucket of S3, or in a directory, and leaves it there.
 
 \`keepgw index\` reads each object once and notes the MD5 of every 64 MiB of it in a mapping. \
 \`keepgw serve\` answers Keep clients from mappings: it reads the bytes from where they lie, and \
-proves them before the last one goes out. \`keepgw verify\` and \`keepgw status\` say how things are.
+proves them before the last one goes out. \`keepgw service register\` prints what makes it known to a \
+cluster.
+
+\`keepgw manifest\` prints indexed objects as the manifest of a collection, and \`keepgw collection \
+create\` saves that at the API server. \`keepgw status\` says how fresh a mapping is, \`keepgw check\` \
+whether it is whole, and \`keepgw verify\` whether blocks still lie where it says; the last two can mend it.
 
 Results go to stdout, everything else to stderr. With \`--json\`, results are lines of JSON, each \
 with a "type".`.trimStart()
@@ -39,11 +44,11 @@ export const VARIABLES: Meaning[] = [
   ],
   [
     'KEEPGW_SYSTEM_ROOT_TOKEN',
-    'The token that `serve` asks for at /index, /mounts and /status.json; before SystemRootToken of the configuration. Where neither is set, they answer this machine alone.',
+    'The token that opens /index, /mounts, /status.json, and all that touches, trashes or pulls blocks, at `serve`; before SystemRootToken of the configuration. Where neither is set, /index and /mounts answer this machine alone, and what would change blocks answers nobody.',
   ],
   [
     'KEEPGW_MANAGEMENT_TOKEN',
-    'The token that `serve` asks for at /_health/ping and /metrics and takes at /status.json; before ManagementToken of the configuration. Where neither is set, /_health/ping answers nobody.',
+    'The token that opens /_health/ping, /metrics, /metrics.json and /status.json at `serve`; before ManagementToken of the configuration. Where neither is set, /metrics and /metrics.json answer this machine alone, and /_health/ping nobody.',
   ],
   [
     'KEEPGW_BLOB_SIGNING_KEY',
@@ -101,6 +106,10 @@ export const FILES: Meaning[] = [
   [
     '.keepgw/catalog/',
     'In a mapping: what the last index run saw of each object, and the lock. It must be on a local disk.',
+  ],
+  [
+    '.keepgw/proofs',
+    'In a mapping: which of the hashes that were taken from ETags `serve` and `verify` have proven. The next index run takes that in.',
   ],
 ]
 

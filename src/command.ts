@@ -185,6 +185,7 @@ export abstract class KeepgwCommand extends Command {
     this.#json = json
   }
 
+  /** True where results are JSON lines. */
   protected get json(): boolean {
     return this.#json
   }

@@ -5,6 +5,7 @@ const BYTES_A_HASH = 2
 const MAX_BYTES = 2 ** 29
 const DIGITS = 8
 
+/** All hashes that it was given, in two bytes each: none of them can be read back, or taken out again. */
 export class HashFilter {
   readonly #bits: Uint8Array
 

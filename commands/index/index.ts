@@ -29,8 +29,8 @@ export default class Index extends KeepgwCommand {
     `Walks the bucket, reads what is new or has changed, and records where each 64 MiB block lies in \
 the mapping tree. Run it from cron: what has not changed is not read again. A run that is stopped or \
 killed has kept what it had done. So has one that ends at --max-objects or --max-duration, with 0 and \
-"incomplete" in its summary; what vanished is dropped by a run that comes to its end. SIGUSR1 makes it \
-say where it stands.
+"incomplete" in its summary. What vanished is dropped by a run that comes to its end, and not before. \
+SIGUSR1 makes it say where it stands.
 
 Exit codes: 0 all done, 1 failed, 2 usage, 3 some objects could not be read, 4 another run holds the \
 mapping’s lock, 130 interrupted.`

@@ -14,6 +14,7 @@ import type { StrayPlace, StrayTable } from './stray-table.ts'
 /** Lines dropped together. */
 const BATCH = 4096
 
+/** Whom to ask, for which mapping, and how much of it may go. */
 export interface AskOptions {
   mapping: WritableMapping
   remote: RemoteStore

@@ -8,6 +8,7 @@ import { type Finding, type Found, Tally } from './findings.ts'
 import { Look } from './look.ts'
 import { findDescribed, leftoversIn } from './state-files.ts'
 
+/** Which mapping is checked, and who hears of it. Aborting ends the check with the signal's reason. */
 export interface CheckOptions {
   dir: string
   signal: AbortSignal

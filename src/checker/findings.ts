@@ -49,6 +49,7 @@ const KINDS = {
   foreign: 'notice',
 } as const satisfies Record<string, Severity>
 
+/** What a finding is about; severityOf() says how bad that is. */
 export type Kind = keyof typeof KINDS
 
 /** One thing that is not as it should be. */
@@ -69,10 +70,12 @@ export function severityOf(kind: Kind): Severity {
 export class Tally {
   readonly #counts = new Map<Kind, number>()
 
+  /** Counts a finding, of which nothing but the kind is kept. */
   add({ kind }: Finding): void {
     this.#counts.set(kind, this.of(kind) + 1)
   }
 
+  /** How many findings there are of this kind. */
   of(kind: Kind): number {
     return this.#counts.get(kind) ?? 0
   }

@@ -32,11 +32,12 @@ import {
   type TreeEntry,
 } from './tree-files.ts'
 
-/** Places of the catalog that are held at once, 16 bytes each; more of them take more passes. */
+/** Places of the catalog that are held at once, in 75 to 150 MB; more of them take more passes. */
 const PLACES_AT_ONCE = 4_000_000
 /** Files or records between two looks at the event loop. */
 const PER_TURN = 512
 
+/** What is looked at. Aborting ends the look with the signal's reason. */
 export interface LookOptions {
   dir: string
   catalog: Catalog
@@ -68,6 +69,10 @@ export class Look {
     this.#settled = new Settled(options.catalog, options)
   }
 
+  /**
+   * Yields what is not as it should be; to be called once. Throws the signal's reason, and the errors of
+   * the file system and of lmdb as they are.
+   */
   async *findings(): AsyncIterable<Found> {
     const began = this.#catalog.lastTransaction()
     yield* this.#entries()

@@ -13,6 +13,10 @@ import { linesOf } from './tree-files.ts'
 /** What is gathered before it is done. */
 const BATCH = 4096
 
+/**
+ * Gathers mends, and carries them out in batches. For the holder of the mapping's lock; calls must not
+ * overlap.
+ */
 export class Mender {
   readonly #mapping: WritableMapping
   readonly #strays: StrayTable
@@ -67,7 +71,7 @@ export class Mender {
     if (this.#weight >= BATCH) await this.flush()
   }
 
-  /** Does all that was gathered. */
+  /** Does all that was gathered. Throws as add() does. */
   async flush(): Promise<void> {
     const { dir, recorder } = this.#mapping
     // Records before lines: what a bad one says of lines is not to be written.
@@ -111,7 +115,7 @@ export class Mender {
   }
 }
 
-/** Moves what cannot be read, and so may hold anything, out of readers' way. */
+/** Moves what cannot be read, and so may hold anything, out of readers' way. Throws the system's errors. */
 export function moveAside(mappings: string, where: string): void {
   const dir = join(stateDir(mappings), 'aside')
   mkdirSync(dir, { recursive: true })

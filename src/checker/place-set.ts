@@ -8,13 +8,19 @@ import { hash } from 'node:crypto'
 /** What take() says of a place: its first time, once more, or not in the set. */
 export type Taken = 'first' | 'again' | undefined
 
+/**
+ * What it knows of a place is a part of its text's MD5: no place can be read back from it, or taken out.
+ */
 export class PlaceSet {
   #slots: Uint32Array
   #taken: Uint8Array
   #size = 0
   #left = 0
 
-  /** For about so many places: 16 bytes each. It grows where there are more. */
+  /**
+   * For about so many places: 18 to 36 bytes each, since there is a power of two of slots. It grows where
+   * there are more.
+   */
   constructor(expected: number) {
     const capacity = 2 ** Math.ceil(Math.log2(Math.max(16, 2 * expected)))
     this.#slots = new Uint32Array(2 * capacity)
@@ -26,6 +32,7 @@ export class PlaceSet {
     return this.#left
   }
 
+  /** Adds a place; one that is there already stays as it is, taken or not. */
   add(text: string): void {
     if (2 * (this.#size + 1) > this.#taken.length) this.#grow()
     const [high, low] = fingerprint(text)

@@ -20,7 +20,9 @@ import {
 } from './state-files.ts'
 import { StrayTable } from './stray-table.ts'
 
+/** What a repair may do, and what it asks of whoever has started it. */
 export interface RepairOptions extends CheckOptions {
+  /** The share of the objects that may go, in percent. */
   allowDrop: number
   breakLock: boolean
   /** Opens the mapping's remote, for a listing; called only where lines of unknown objects are found. */

@@ -34,6 +34,7 @@ export class Settled {
   /**
    * Returns what `look` returns once nothing is under way that is about these keys, or, without keys,
    * nothing at all. Undefined where a run that has ended left that half done: the next one finishes it.
+   * Throws the signal's reason, and what `look` throws.
    */
   async look<T>(keys: Iterable<string> | undefined, look: () => T): Promise<T | undefined> {
     const all = keys === undefined ? undefined : new Set(keys)

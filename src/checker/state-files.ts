@@ -50,7 +50,10 @@ function hasTree(dir: string): boolean {
   }
 }
 
-/** Yields what runs that were killed have left beside the catalog; the holder of the lock may remove it. */
+/**
+ * Yields what runs that were killed have left beside the catalog; the holder of the lock may remove it.
+ * Throws the system's errors.
+ */
 export function* leftoversIn(dir: string): Iterable<Found> {
   const names = existsSync(stateDir(dir)) ? readdirSync(stateDir(dir)).sort() : []
   for (const name of names) {
@@ -63,7 +66,8 @@ export function* leftoversIn(dir: string): Iterable<Found> {
 
 /**
  * Sees to it that there is a catalog to be opened: one that is bad is moved aside. Returns whether it
- * will be a new one, also where an earlier repair has begun it.
+ * will be a new one, also where an earlier repair has begun it. Throws KeepgwError where there can be none,
+ * or another process has the bad one open (exit code 4).
  */
 export async function readyCatalog(
   dir: string,
@@ -107,7 +111,7 @@ function isNoCatalog(error: unknown): boolean {
   return error instanceof KeepgwError && /there is no catalog|cut short|EISDIR/.test(error.message)
 }
 
-/** Removes the catalogs that were moved aside: the new one is whole. */
+/** Removes the catalogs that were moved aside: the new one is whole. Throws the system's errors. */
 export function removeAside(dir: string): void {
   for (const name of readdirSync(stateDir(dir))) {
     if (ASIDE.test(name)) rmSync(join(stateDir(dir), name), { recursive: true, force: true })

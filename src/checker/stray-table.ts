@@ -17,11 +17,16 @@ const TAIL = 24
 const AT_ONCE = 4096
 const PAGE = 1000
 
+/** A place, and the hash whose file names it. */
 export interface StrayPlace {
   hash: string
   place: Place
 }
 
+/**
+ * For the holder of the mapping's lock; it must be closed. What is added or removed is written many at a
+ * time, by whichever call comes next, which throws KeepgwError for a full disk, and lmdb's own errors.
+ */
 export class StrayTable {
   readonly #dir: string
   readonly #root: RootDatabase
@@ -51,6 +56,7 @@ export class StrayTable {
     if (this.#toAdd.length >= AT_ONCE) this.#write()
   }
 
+  /** Takes a place out, if it is there. `size` stays as it is. */
   remove(stray: StrayPlace): void {
     this.#toRemove.push(stray)
     if (this.#toRemove.length >= AT_ONCE) this.#write()
@@ -84,6 +90,7 @@ export class StrayTable {
     }
   }
 
+  /** Closes the table, and deletes it. */
   async close(): Promise<void> {
     await this.#root.close()
     rmSync(this.#dir, { recursive: true, force: true })

@@ -28,7 +28,7 @@ export interface Line {
   isTorn: boolean
 }
 
-/** Yields what lies at the top of a mapping and is none of its directories. */
+/** Yields what lies at the top of a mapping and is none of its directories. Throws the system's errors. */
 export function* strangersAt(mappings: string): Iterable<string> {
   for (const name of readdirSync(mappings).sort()) {
     if (!isShard(name) && name !== '.keepgw') yield name

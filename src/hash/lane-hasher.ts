@@ -63,6 +63,7 @@ export class LaneHasher implements BlockHasher {
     kernel.reset(slot)
   }
 
+  /** As BlockHasher.update. Where the chunk does not fit into the ring, it hashes at once until it does. */
   update(chunk: Uint8Array): void | Promise<void> {
     this.#mustBeOpen()
     this.isFed = true
@@ -84,6 +85,7 @@ export class LaneHasher implements BlockHasher {
     return this.#kernel.bytes.subarray(from, from + Math.min(most, RING_BYTES - this.#end))
   }
 
+  /** As BlockHasher.digest, in one of the engine's next turns. */
   async digest(): Promise<Buffer> {
     this.#mustBeOpen()
     this.#append(padding(this.#length))

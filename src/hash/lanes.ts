@@ -45,6 +45,7 @@ export class LaneEngine implements HashEngine, Scheduler {
     this.#freeSlots = Array.from({ length: streams }, (_, i) => slots + i * SLOT_BYTES).reverse()
   }
 
+  /** Returns a hasher: one that hashes by itself where all `streams` are in use. */
   open(): BlockHasher {
     const slot = this.#freeSlots.pop()
     if (slot === undefined) return nodeEngine.open()

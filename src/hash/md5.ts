@@ -25,6 +25,7 @@ export interface BlockHasher extends Disposable {
 
 /** Makes hashers, any number of which may be in use at the same time, on one thread. */
 export interface HashEngine {
+  /** Returns the hasher of one more stream. */
   open(): BlockHasher
 }
 

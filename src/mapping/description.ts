@@ -55,7 +55,10 @@ function damaged(file: string, mappings: string, error: unknown): MappingUnreach
   })
 }
 
-/** Returns the description of a mapping, or undefined where `mappings` holds none yet. */
+/**
+ * Returns the description of a mapping, or undefined where `mappings` holds none yet. Throws
+ * MappingUnreachable where there is one that cannot be read.
+ */
 export async function findDescription(mappings: string): Promise<MappingDescription | undefined> {
   try {
     return await readDescription(mappings)
@@ -68,7 +71,7 @@ export async function findDescription(mappings: string): Promise<MappingDescript
 
 /**
  * Writes remote.json whole or not at all, and makes the mapping's directories where missing. All of it
- * is on disk when the promise resolves.
+ * is on disk when the promise resolves. Throws KeepgwError; then the old one is still there.
  */
 export async function writeDescription(
   mappings: string,

@@ -17,7 +17,7 @@ const SILENT_MS = 4 * HEARTBEAT_MS
 export interface MappingLock {
   /** Names this holding of the lock; the catalog checks it at every write. */
   readonly id: string
-  /** Gives the lock up. May be called again. */
+  /** Gives the lock up. May be called again. Throws KeepgwError where the catalog cannot be written. */
   release(): Promise<void>
 }
 

@@ -31,6 +31,7 @@ export interface MappedBlock {
 
 /** The read half of a mapping. Safe for concurrent use, also while an index run writes to it. */
 export interface MappingReader {
+  /** Where it is, for messages. */
   toString(): string
 
   /**

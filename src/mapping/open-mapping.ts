@@ -70,7 +70,8 @@ export async function openForWriting(
  * Returns the description of the mapping at `dir` for an index of `asked`: what was settled when it
  * was made, with what only says how to get there (region, path style, whether it is signed, who pays)
  * as asked now.
- * Writes it where it is new. Throws UsageError where the mapping is of another remote.
+ * Writes it where it is new. Throws UsageError where the mapping is of another remote, MappingUnreachable
+ * where it cannot be read, and KeepgwError where it cannot be written.
  */
 export async function settleDescription(
   dir: string,

@@ -23,6 +23,7 @@ const MAX_AGE_MS = 5000
 /** Proofs that are known to be noted: a block that is read all the time is noted once. */
 const REMEMBERED = 20_000
 
+/** How large a journal may become. */
 export interface ProofJournalOptions {
   /** Bytes after which nothing is added to the file. */
   maxBytes?: number
@@ -96,7 +97,8 @@ export class ProofJournal {
 /**
  * Gives each change that the journal's proofs make to `record`, and then removes the journal; to be
  * called by the holder of the mapping's lock. `flush` is to resolve once all of them are recorded.
- * Returns how many marks go. What a crash interrupts is taken in by the next call.
+ * Returns how many marks go. What a crash interrupts is taken in by the next call. Throws what `record` and
+ * `flush` throw, KeepgwError for a damaged record, and the system's errors.
  */
 export async function takeProofs(
   mappings: string,

@@ -63,7 +63,10 @@ export class Recorder {
     await this.#sync.close()
   }
 
-  /** Finishes the batch that a crashed run had begun. Returns how many objects it was about. */
+  /**
+   * Finishes the batch that a crashed run had begun. Returns how many objects it was about. Throws as
+   * record() does.
+   */
   async recover(): Promise<number> {
     const intent = this.#catalog.intent()
     if (intent === undefined) return 0
@@ -97,7 +100,8 @@ export class Recorder {
 
   /**
    * Changes files of the tree alone: what is added is what the catalog says, what is removed it knows
-   * nothing of. A crash leaves each file as it was or as it should be; to do it again changes nothing.
+   * nothing of. A crash leaves each file as it was or as it should be; to do it again changes nothing. Throws
+   * as record() does.
    */
   async mend(changes: Map<string, BlockChange>): Promise<void> {
     await this.#writing(async () => {

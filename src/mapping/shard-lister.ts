@@ -21,6 +21,7 @@ export interface ToLister {
   shard: string
   prefix: string
 }
+/** What a thread answers to each ToLister, in their order. `failure` is the message of the error. */
 export type FromLister = { listed: ListedShard } | { failure: string }
 
 /** So many files are looked at together: a disk, or a server of files, can do several at a time. */

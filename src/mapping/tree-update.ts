@@ -147,7 +147,7 @@ export function besideFile(file: string): string {
   return join(dirname(file), `.${file.slice(-32)}.new`)
 }
 
-/** Removes what a crash left beside the files of these hashes. */
+/** Removes what a crash left beside the files of these hashes. Throws the system's errors. */
 export function removeLeftovers(mappings: string, hashes: Iterable<string>): void {
   for (const hash of hashes) {
     rmSync(besideFile(blockFile(mappings, hash)), { recursive: true, force: true })

@@ -45,6 +45,7 @@ export class MappingTree implements MappingReader {
     return this.dir
   }
 
+  /** As MappingReader.places. The file stays open until the iteration ends, which may be early. */
   async *places(hash: string): AsyncIterable<Place> {
     const file = await this.#open(hash)
     if (file === undefined) return
@@ -63,6 +64,7 @@ export class MappingTree implements MappingReader {
     }
   }
 
+  /** As MappingReader.blocks, by threads that end with the iteration. */
   async *blocks(prefix = ''): AsyncIterable<MappedBlock> {
     await readDescription(this.dir)
     const start = prefix.slice(0, 3)

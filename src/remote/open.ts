@@ -3,6 +3,7 @@ import { openDirectory } from './directory/directory.ts'
 import type { RemoteSpec, RemoteStore } from './remote.ts'
 import { openS3 } from './s3/s3.ts'
 
+/** How a store is asked. A directory heeds none of it. */
 export interface OpenOptions {
   /** False for a store that answers 412 to a true ETag: the answered ETag is compared instead. */
   ifMatch?: boolean

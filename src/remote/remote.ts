@@ -40,6 +40,7 @@ export function askedBy(spec: S3Spec, { profile, credentialsFile, anonymous }: S
   }
 }
 
+/** A tree of files. Its objects are the regular files in it, their keys the paths below the root. */
 export interface DirectorySpec {
   kind: 'directory'
   /** Absolute path of the tree's root. */
@@ -73,6 +74,7 @@ export interface ListPage {
   unlisted: Unlisted[]
 }
 
+/** Which part of a listing is wanted. Aborting ends it with the signal's reason. */
 export interface ListOptions {
   /** Only keys that start with this. */
   prefix?: string
@@ -183,6 +185,7 @@ export interface RemoteStore extends RemoteReader {
  */
 export type RemoteFailure = 'gone' | 'changed' | 'unreachable'
 
+/** An object, or a listing, that cannot be had: what that proves is in `failure` alone. */
 export class RemoteError extends KeepgwError {
   override readonly name = 'RemoteError'
   readonly failure: RemoteFailure

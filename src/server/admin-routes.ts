@@ -12,7 +12,7 @@ const HEALTH_LIMIT = 5_000
 /** A hash that no volume knows. To ask for it shows whether a volume can be asked at all. */
 const UNKNOWN_HASH = '0'.repeat(32)
 
-/** Answers with the mounts, and counts since the start. */
+/** Answers with the mounts, and counts since the start. Throws Refused. */
 export async function getStatus(service: Service, ctx: Context): Promise<void> {
   const { mounts, tokens } = service
   authorize(ctx, [tokens.systemRoot, tokens.management], { local: true })
@@ -29,7 +29,10 @@ export async function getStatus(service: Service, ctx: Context): Promise<void> {
   }
 }
 
-/** Answers whether the service runs and can ask its volumes; an ERROR is told by the body alone. */
+/**
+ * Answers whether the service runs and can ask its volumes; an ERROR is told by the body alone. Throws
+ * Refused.
+ */
 export async function getHealth(service: Service, ctx: Context): Promise<void> {
   authorize(ctx, [service.tokens.management], { local: false })
   const checks = service.mounts.map(({ volume }) => healthError(volume, ctx.state.signal))
@@ -37,7 +40,7 @@ export async function getHealth(service: Service, ctx: Context): Promise<void> {
   ctx.body = error === undefined ? { health: 'OK' } : { health: 'ERROR', error }
 }
 
-/** Answers with the metrics in Prometheus' text format. */
+/** Answers with the metrics in Prometheus' text format. Throws Refused. */
 export async function getMetrics(service: Service, ctx: Context): Promise<void> {
   authorize(ctx, [service.tokens.management], { local: true })
   const { metrics } = await service.snapshot()
@@ -45,7 +48,7 @@ export async function getMetrics(service: Service, ctx: Context): Promise<void> 
   ctx.set('Content-Type', METRICS_TYPE)
 }
 
-/** Answers with the metrics as JSON. */
+/** Answers with the metrics as JSON (metricsFamilies). Throws Refused. */
 export async function getMetricsJson(service: Service, ctx: Context): Promise<void> {
   authorize(ctx, [service.tokens.management], { local: true })
   const { metrics } = await service.snapshot()

@@ -13,7 +13,11 @@ import type { Service } from './service.ts'
 /** Milliseconds that a refused body is read and thrown away, so that its sender sees the answer. */
 const LINGER = 5_000
 
-/** Answers GET: status and headers go out with the first byte that may. */
+/**
+ * Answers GET: status and headers go out with the first byte that may. Throws BadLocator, Refused,
+ * BlockError, or what the request was aborted with; where `ctx.respond` is false by then, only the
+ * connection can be cut.
+ */
 export async function getBlock(service: Service, ctx: Context, name: string): Promise<void> {
   const { res, state } = ctx
   const query = blockQuery(service, ctx, name)
@@ -45,7 +49,7 @@ export async function getBlock(service: Service, ctx: Context, name: string): Pr
 
 /**
  * Answers HEAD: as GET, without the data. The cache is not asked: who sends HEAD wants to know whether
- * the block will stay, and does not write it again if told so.
+ * the block will stay, and does not write it again if told so. Throws as getBlock does.
  */
 export async function headBlock(service: Service, ctx: Context, name: string): Promise<void> {
   const query = blockQuery(service, ctx, name)
@@ -53,13 +57,19 @@ export async function headBlock(service: Service, ctx: Context, name: string): P
   setBlockHeaders(ctx, await service.limits.blocks.run(() => check(query)))
 }
 
-/** Answers PUT, TOUCH and DELETE before any body is read: this service is read-only. */
+/**
+ * Answers PUT, TOUCH and DELETE before any body is read: this service is read-only. Throws as refuseBody
+ * does.
+ */
 export async function refuseWrite(ctx: Context): Promise<void> {
   const headers = { Allow: 'GET, HEAD, OPTIONS' }
   await refuseBody(ctx, new Refused(405, 'Method Not Allowed', headers))
 }
 
-/** Answers a request whose body is not wanted, or not its rest, and ends the connection. */
+/**
+ * Answers a request whose body is not wanted, or not its rest, and ends the connection. Throws what the
+ * request was aborted with, where its client has gone.
+ */
 export async function refuseBody(ctx: Context, refused: Refused): Promise<void> {
   const text = `${refused.message}\n`
   ctx.status = refused.status

@@ -6,6 +6,7 @@ import { parseBytes } from '../units.ts'
 import { refuseForeign } from '../volume/cache/directory.ts'
 import { parseVolume } from '../volume/spec.ts'
 
+/** What flags or variables say of a cache. */
 export interface CacheFlags {
   cache?: string | undefined
   'cache-size'?: string | undefined

@@ -57,6 +57,7 @@ export class Member {
     this.send(serve)
   }
 
+  /** Undefined where the system would not start it. */
   get pid(): number | undefined {
     return this.#worker.process.pid
   }

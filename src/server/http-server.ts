@@ -10,6 +10,9 @@ import { Touches } from './touch.ts'
 import { Turns } from './turns.ts'
 import { answerUnparsed, type ParserError } from './unparsed.ts'
 
+/**
+ * What HTTPS is spoken with: a certificate, with those that vouch for it behind it, and its key. Both PEM.
+ */
 export interface TlsFiles {
   cert: Buffer
   key: Buffer

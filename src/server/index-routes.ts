@@ -14,19 +14,22 @@ const BATCH = 32_768
 /** Of V8's young generation (HeapBound). What becomes of a block is over in a moment. */
 const YOUNG_BYTES = 16 * 2 ** 20
 
-/** Answers with every block of all volumes whose hash starts with the prefix. */
+/**
+ * Answers with every block of all volumes whose hash starts with the prefix. Throws Refused, what a volume
+ * throws, or what the request was aborted with.
+ */
 export async function getIndex(service: Service, ctx: Context, prefix = ''): Promise<void> {
   authorizeRoot(service, ctx)
   await sendIndex(ctx, service.volumes, prefix)
 }
 
-/** Answers with the mounts, but for those whose blocks other services list. */
+/** Answers with the mounts, but for those whose blocks other services list. Throws Refused. */
 export function getMounts(service: Service, ctx: Context): void {
   authorizeRoot(service, ctx)
   ctx.body = shownMounts(service.mounts).map(mountEntry)
 }
 
-/** Answers as getIndex, for one mount. */
+/** Answers as getIndex, for one mount; throws as it does. */
 export async function getMountBlocks(
   service: Service,
   ctx: Context,
@@ -39,7 +42,10 @@ export async function getMountBlocks(
   await sendIndex(ctx, [service.volumes[service.mounts.indexOf(mount)]!], prefix)
 }
 
-/** Takes a list of blocks to pull or to trash, and does nothing with it: nothing is written here. */
+/**
+ * Takes a list of blocks to pull or to trash, and does nothing with it: nothing is written here. Throws
+ * Refused, or AbortError where the client goes away.
+ */
 export async function acceptList(service: Service, ctx: Context): Promise<void> {
   authorizeRoot(service, ctx)
   if (ctx.req.headers.expect !== undefined) ctx.res.writeContinue()

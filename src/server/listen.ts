@@ -2,6 +2,7 @@
 import { KeepgwError, messageOf, UsageError } from '../errors.ts'
 import { isLoopback } from './access.ts'
 
+/** Where to listen; an IPv6 address is without its brackets. */
 export interface ListenAddress {
   host: string
   /** 0 lets the system choose. */

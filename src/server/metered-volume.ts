@@ -35,6 +35,7 @@ export class MeteredVolume implements Volume {
     return String(this.#volume)
   }
 
+  /** As the volume's; what is asked of each source is counted, too. */
   async *sources(...asked: Parameters<Volume['sources']>): AsyncGenerator<BlockSource> {
     try {
       for await (const source of this.#volume.sources(...asked)) {
@@ -45,6 +46,7 @@ export class MeteredVolume implements Volume {
     }
   }
 
+  /** As the volume's, counted as one operation. */
   async *blocks(prefix: string): AsyncGenerator<IndexedBlock> {
     this.#counts.operations.index += 1
     try {
@@ -54,6 +56,7 @@ export class MeteredVolume implements Volume {
     }
   }
 
+  /** Closes the volume itself. */
   close(): Promise<void> {
     return this.#volume.close()
   }

@@ -11,6 +11,7 @@ const MOST_MISSED = 6
 /** Seconds after which a process that does not answer is given up. */
 export const SILENT_SECONDS = (TICK * MOST_MISSED) / 1000
 
+/** How a process is asked, and who hears that it does not answer. */
 export interface PulseParts {
   /** Asks the process for a sign of life; must not throw. */
   ask(): void

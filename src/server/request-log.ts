@@ -10,6 +10,7 @@ import type { Failover } from '../volume/source-walk.ts'
 import { beginRequest, type Context, type RequestState } from './request.ts'
 import type { Service } from './service.ts'
 
+/** What is logged, and in which form. */
 export interface LogOptions {
   /** What is less grave is not logged; `info` unless told. */
   level?: LogLevel
@@ -24,7 +25,9 @@ const MOST_WAITING = 4096
 /** Characters of each text that a client sent. */
 const MOST_LOGGED = 400
 
+/** How grave a line is, the least first. */
 export type LogLevel = 'debug' | 'info' | 'warn' | 'error'
+/** What a line looks like. */
 export type LogFormat = 'json' | 'text'
 
 /**

@@ -5,6 +5,7 @@ import type { ParameterizedContext } from 'koa'
 import { requestToken } from '../keep/token.ts'
 import { ClientGone, TimedOut } from './errors.ts'
 
+/** One request's, from beginRequest() on. */
 export interface RequestState {
   /** X-Request-Id: the client's own, or made up. */
   id: string
@@ -24,6 +25,7 @@ export interface RequestState {
   error?: unknown
 }
 
+/** Koa's context of a request, whose `state` is a RequestState. */
 export type Context = ParameterizedContext<RequestState>
 
 /** Returns the state of a request, and calls `over` once its answer is sent or its client gone. */

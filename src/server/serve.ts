@@ -21,6 +21,7 @@ import { type Snapshot, takeSnapshot } from './snapshot.ts'
 import { CLIENT_TIMEOUTS, type ClientTimeouts } from './timeouts.ts'
 import { type WriteOptions, Writes } from './writes.ts'
 
+/** What is served, at which address, and what bounds it. */
 export interface ServeOptions {
   mounts: readonly Mount[]
   listen: ListenAddress
@@ -51,6 +52,7 @@ export interface ServeOptions {
   timeouts?: Partial<ClientTimeouts>
 }
 
+/** A server that listens. */
 export interface RunningServer {
   /** `HOST:PORT`, with the port that was found where 0 was asked for. */
   readonly address: string

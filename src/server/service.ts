@@ -26,6 +26,7 @@ export interface ServerTokens {
 /** How HEAD finds out whether a block is there: it asks a place, or reads and proves the data. */
 export type HeadMode = 'if-match' | 'read'
 
+/** One server's: made before it listens, and the same for all requests. */
 export interface Service {
   /** The volumes as they are shown to keep-balance; what is read goes through `volumes`. */
   mounts: readonly Mount[]

@@ -8,6 +8,7 @@ interface Counts {
   [name: string]: number | Counts
 }
 
+/** What one server has counted, or several together. */
 export interface Snapshot {
   uptimeSeconds: number
   /** Since the start. */

@@ -17,6 +17,7 @@ export interface RunningService extends RunningServer {
   readonly volumes: string[]
 }
 
+/** What the process of a service gives it. */
 export interface ServiceParts {
   log: Logger
   /** How many processes like this one answer at the address; 1 unless told. */

@@ -19,7 +19,10 @@ const MAX_LIST = 33_554_432
 /** Copies beyond which nobody can mean it. */
 const MAX_REPLICAS = 64
 
-/** Answers a request that writes, and returns true; false for any other one. */
+/**
+ * Answers a request that writes, and returns true; false for any other one. Throws BadLocator, Refused,
+ * VolumeFull, RemoteError, or what the request was aborted with.
+ */
 export async function routeWrite(
   service: Service,
   writes: Writes,

@@ -30,6 +30,7 @@ const EMPTYING = 86_400_000
 /** For whom locators are signed that are pulled; the other services check the signature alone. */
 const PULL_TOKEN = 'keepgw-pulls-from-its-cluster'
 
+/** What bounds writing, and what becomes of blocks that are thrown away. */
 export interface WriteOptions {
   /** How many blocks of up to 64 MiB are received at once. */
   buffers: number
@@ -39,6 +40,7 @@ export interface WriteOptions {
   trashLifetime: number
 }
 
+/** What writing is made of. The volumes stay the caller's. */
 export interface WritesParts extends WriteOptions {
   volumes: readonly Volume[]
   signing: SigningKey | undefined
@@ -47,7 +49,10 @@ export interface WritesParts extends WriteOptions {
   idleLimit: number
 }
 
-/** Buffers, volumes that take blocks, and the lists that are worked on in the background. */
+/**
+ * Buffers, volumes that take blocks, and the lists that are worked on in the background. Safe for
+ * concurrent use.
+ */
 export class Writes {
   readonly buffers: BufferPool
   readonly signing: SigningKey | undefined

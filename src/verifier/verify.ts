@@ -12,6 +12,7 @@ import { Slots } from '../slots.ts'
  */
 export type Verdict = 'ok' | 'changed' | 'gone' | 'corrupt' | 'unreachable'
 
+/** What was found of one place. */
 export interface PlaceReport {
   place: Place
   verdict: Verdict
@@ -19,6 +20,7 @@ export interface PlaceReport {
   reason?: string
 }
 
+/** What was found of a block, its places in the order in which their reads have ended. */
 export interface BlockReport {
   hash: string
   /** None where the mapping does not know the hash. */
@@ -30,6 +32,9 @@ export function isGood({ hash, places }: BlockReport): boolean {
   return hash === EMPTY_HASH || places.some(({ verdict }) => verdict === 'ok')
 }
 
+/**
+ * What is read, and who hears of it. Once aborted, no more blocks are begun; to end reads, close the pool.
+ */
 export interface VerifyOptions {
   mapping: MappingReader
   pool: HashPool

@@ -4,20 +4,29 @@ import { SINES } from './sines'
 /** Where each step leaves its result: see turn. */
 const FRESH = memory.data(16, 16)
 
+/**
+ * Round 1: F(b, c, d) = (b & c) | (~b & d), as d ^ (b & (c ^ d)). Returns the word that takes the place of
+ * `a`; `shift` is in bits.
+ */
 export function ff(a: v128, b: v128, c: v128, d: v128, word: v128, step: i32, shift: i32): v128 {
   return turn(b, i32x4.add(addend(a, word, step), v128.xor(d, v128.and(b, v128.xor(c, d)))), shift)
 }
 
-/** The two halves have no bit in common: as a sum, only one of them waits for b. */
+/**
+ * Round 2: G(b, c, d) = (b & d) | (c & ~d). The two halves have no bit in common: as a sum, only one of
+ * them waits for b.
+ */
 export function gg(a: v128, b: v128, c: v128, d: v128, word: v128, step: i32, shift: i32): v128 {
   const early = i32x4.add(addend(a, word, step), v128.andnot(c, d))
   return turn(b, i32x4.add(early, v128.and(b, d)), shift)
 }
 
+/** Round 3: H(b, c, d) = b ^ c ^ d, of which c ^ d need not wait for b. */
 export function hh(a: v128, b: v128, c: v128, d: v128, word: v128, step: i32, shift: i32): v128 {
   return turn(b, i32x4.add(addend(a, word, step), v128.xor(b, v128.xor(c, d))), shift)
 }
 
+/** Round 4: I(b, c, d) = c ^ (b | ~d). */
 export function ii(a: v128, b: v128, c: v128, d: v128, word: v128, step: i32, shift: i32): v128 {
   return turn(b, i32x4.add(addend(a, word, step), v128.xor(c, v128.or(b, v128.not(d)))), shift)
 }

@@ -26,7 +26,7 @@ interface Level {
 /**
  * Yields the files and symbolic links below `base` (a path with its last `/`) whose paths start
  * with `prefix`, in byte order. What cannot be read is yielded with its reason, and what vanishes
- * is left out. Holds the names of one directory for each level of depth.
+ * is left out. Holds the names of one directory for each level of depth. Throws the signal's reason alone.
  */
 export async function* walk(
   base: string,

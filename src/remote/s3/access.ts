@@ -4,6 +4,7 @@
  */
 import { messageOf, UsageError } from '../../errors.ts'
 
+/** Where requests to the bucket go, and what they are signed with. */
 export interface S3Access {
   /** scheme://host[:port] */
   origin: string
@@ -21,6 +22,9 @@ export interface S3Access {
   expires: boolean
 }
 
+/**
+ * What Signature Version 4 takes for the asker, be it a user, a role or a session of a directory bucket.
+ */
 export interface S3Credentials {
   accessKeyId: string
   secretAccessKey: string
@@ -74,7 +78,7 @@ export class AccessCache {
     return isOld && this.#known === known ? this.#update({}) : (this.#known ?? access)
   }
 
-  /** Returns another access than `refused`, which a store would not take. */
+  /** Returns another access than `refused`, which a store would not take. Throws as get() does. */
   async renew(refused: S3Access, query: AccessQuery): Promise<S3Access> {
     const known = await this.#known
     return known === undefined || known === refused ? this.#update(query) : known

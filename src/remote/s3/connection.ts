@@ -23,6 +23,7 @@ const freeSlabs: Buffer[] = []
 const KEEP_ALIVE_PROBE_MS = 60_000
 const HEAD_END = Buffer.from('\r\n\r\n')
 
+/** A server, and how it is reached. */
 export interface Target {
   secure: boolean
   /** Name or address, without brackets. */
@@ -106,6 +107,7 @@ export class Connection {
     })
   }
 
+  /** What it waits for now; the pool has a time-out for each. */
   get phase(): Phase {
     if (!this.#connected) return 'connecting'
     if (this.#exchange === undefined) return 'idle'

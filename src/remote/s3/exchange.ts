@@ -20,6 +20,10 @@ interface Carrier {
 /** What comes of an exchange: an answer that was taken to its end, or why not. */
 export type Outcome = { error: unknown; isTransport: boolean } | undefined
 
+/**
+ * A request until its outcome is told, once. What calls it is its connection; stop() may be called at any
+ * time.
+ */
 export class Exchange {
   readonly request: RequestHead
   readonly #answered: Answered
@@ -50,10 +54,12 @@ export class Exchange {
     return this.#busy !== undefined
   }
 
+  /** True once the outcome has been told. */
   get isSettled(): boolean {
     return this.#settled
   }
 
+  /** It is about to be sent over this connection, which stop() then destroys. */
   attach(carrier: Carrier): void {
     this.#carrier = carrier
   }

@@ -1,5 +1,6 @@
 /** HTTP/1.1 messages (RFC 9112): a request's text, an answer's head, and where its body ends. No I/O. */
 
+/** A request, which has no body. */
 export interface RequestHead {
   method: 'GET' | 'HEAD'
   /** Sent as it is, with the query. */

@@ -22,12 +22,14 @@ const KEEP_ALIVE_MS = 15_000
 /** Time-outs are looked at so often, or at least four times within the shortest. */
 const SWEEP_MS = 1000
 
+/** What bounds a client. */
 export interface HttpLimits {
   /** Connections at once to one server, at most; unlimited by default. */
   connections?: number
   timeouts?: Partial<Timeouts>
 }
 
+/** A request, and the server that it is for. */
 export interface HttpRequest extends RequestHead {
   /** scheme://host[:port] */
   origin: string

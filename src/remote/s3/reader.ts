@@ -20,6 +20,7 @@ import { plainEtag } from './object-meta.ts'
 import { type RequestLimits, S3Requests } from './requests.ts'
 import { S3Error } from './s3-error.ts'
 
+/** How a bucket's objects are read. */
 export interface S3ReaderOptions extends RequestLimits {
   /** False for a store that answers 412 to a true ETag: the answered ETag is compared instead. */
   ifMatch?: boolean
@@ -40,6 +41,7 @@ export class S3Reader implements RemoteReader {
     this.bucket = new S3Requests(ask, limits, payer)
   }
 
+  /** As RemoteReader.read. Before it says `gone`, it asks whether the bucket is there. */
   async read(request: ReadRequest, sink: Sink, signal?: AbortSignal): Promise<void> {
     const { key, offset, length, etag } = request
     const headers: Record<string, string> = { range: `bytes=${offset}-${offset + length - 1}` }
@@ -62,10 +64,12 @@ export class S3Reader implements RemoteReader {
     if (body.delivered < length) throw body.brokenOff(this.name(key), 'the store sent no more')
   }
 
+  /** Returns what was asked up to now, also by others through `bucket`. */
   requests(): Readonly<RequestCounts> {
     return this.bucket.counts
   }
 
+  /** Closes all connections, also those of requests that others make through `bucket`. */
   async close(): Promise<void> {
     await this.bucket.close()
   }

@@ -10,11 +10,13 @@ import { Pacer } from './pacer.ts'
 import { isThrottling, isTransient, regionNamedBy, S3Error } from './s3-error.ts'
 import { encodeKey, encodeQuery, Signer } from './sigv4.ts'
 
+/** What bounds the requests to a bucket. */
 export interface RequestLimits extends HttpLimits {
   /** Times a request is made until its answer is there; 3 by default. */
   attempts?: number
 }
 
+/** A request to the bucket, before it is signed. */
 export interface S3Request {
   method: 'GET' | 'HEAD'
   /** None: the request is about the bucket. */

@@ -10,8 +10,11 @@ const require = createRequire(import.meta.url)
 const s3: typeof import('@aws-sdk/client-s3') = require('@aws-sdk/client-s3')
 const providers: typeof import('@aws-sdk/credential-providers') = require('@aws-sdk/credential-providers')
 
+/** What finds out endpoint, region and session of a bucket. */
 export const { HeadBucketCommand, S3Client } = s3
+/** What finds credentials: in one file, or wherever the AWS tools look for them. */
 export const { fromIni, fromNodeProviderChain } = providers
 
 export type { S3ClientConfig } from '@aws-sdk/client-s3'
+/** Of the class that was loaded here. */
 export type S3Client = InstanceType<typeof S3Client>

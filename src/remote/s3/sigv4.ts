@@ -8,6 +8,7 @@ import type { S3Access } from './access.ts'
 
 const EMPTY_BODY = 'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855'
 
+/** What of a request is signed: the parts of its canonical form, but for the empty body. */
 export interface SignedRequest {
   method: string
   /** As it is sent, without the query. S3 signs a path as it is, neither folded nor encoded again. */
