@@ -104,6 +104,8 @@ export interface ReadRequest {
   etag?: string
   /** The object must still have this many bytes. */
   size?: number
+  /** The caller proves the bytes by their MD5: what a file's ETag says beside its size and mtime is passed over. */
+  willProve?: boolean
 }
 
 /**

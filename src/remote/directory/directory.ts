@@ -21,7 +21,7 @@ import type {
   Unlisted,
 } from '../remote.ts'
 import { RemoteError } from '../remote.ts'
-import { etagOf, examine, type File, isReached, openFile } from './file.ts'
+import { etagOf, examine, type File, isReached, openFile, writtenPartOf } from './file.ts'
 import {
   asDirectory,
   bytesOf,
@@ -191,7 +191,7 @@ class Directory implements RemoteStore {
       const before = await this.#check(request, handle)
       await this.#deliver(request, handle, sink, signal)
       const after = await this.#try(key, handle.stat({ bigint: true }), request.length)
-      if (etagOf(after) !== etagOf(before)) {
+      if (!isStill(request, etagOf(before), after)) {
         throw this.#changed(key, 'it was written to while it was read', request.length)
       }
     } finally {
@@ -204,7 +204,7 @@ class Directory implements RemoteStore {
     const { key, etag, size, offset, length } = request
     const stats = await this.#try(key, handle.stat({ bigint: true }))
     if (!stats.isFile()) throw await this.#absent(key)
-    if (etag !== undefined && etag !== etagOf(stats)) {
+    if (etag !== undefined && !isStill(request, etag, stats)) {
       throw this.#changed(key, `its ETag is ${etagOf(stats)}, not ${etag}`)
     }
     if (size !== undefined && size !== Number(stats.size)) {
@@ -275,6 +275,12 @@ async function isEmpty(path: string): Promise<boolean> {
   } finally {
     await directory.close()
   }
+}
+
+/** Whether a file is in the state that an ETag names, as far as the request asks. */
+function isStill({ willProve }: ReadRequest, etag: string, stats: BigIntStats): boolean {
+  const now = etagOf(stats)
+  return now === etag || (willProve === true && writtenPartOf(now) === writtenPartOf(etag))
 }
 
 function objectOf(key: string, { stats }: File): RemoteObject {

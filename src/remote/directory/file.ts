@@ -24,6 +24,15 @@ export function etagOf(stats: BigIntStats): string {
 }
 
 /**
+ * Returns the part of an ETag that a write changes: size and mtime. Links, chmod, a restore and file systems
+ * without lasting inodes change the rest, and not a byte.
+ */
+export function writtenPartOf(etag: string): string {
+  // A time before 1970 has a minus of its own.
+  return /^[^-]*--?[^-]*/.exec(etag)?.[0] ?? etag
+}
+
+/**
  * Returns the object at `path` below `base`, or undefined where there is none: anything but a
  * regular file, and symbolic links that lead out of the tree or to something else. The directories
  * on the way are taken as they are: isReached checks them. Throws the system's error.

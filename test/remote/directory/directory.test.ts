@@ -422,6 +422,30 @@ describe('a directory', () => {
       assert.equal(seen.size, changes.length + 1)
     })
 
+    it('is the same in another inode to whom proves its bytes, and to nobody else', async () => {
+      await utimes(file('object'), 1000, 1000)
+      const { etag } = await store.stat('object')
+      execFileSync('cp', ['-p', `${root}/object`, `${root}/copy`])
+      await rename(file('copy'), file('object'))
+      await failsWith(readAll(store, { ...request, etag }), 'changed')
+      const proving = { ...request, etag, willProve: true }
+      assert.ok((await readAll(store, proving)).equals(chunk))
+      await utimes(file('object'), 1000, 2000)
+      await failsWith(readAll(store, proving), 'changed')
+      await appendFile(file('object'), 'more')
+      await utimes(file('object'), 1000, 1000)
+      await failsWith(readAll(store, proving), 'changed')
+    })
+
+    it('may have another name by the end of a read that is proven', async () => {
+      const { etag } = await store.stat('object')
+      let calls = 0
+      await store.read({ ...request, etag, willProve: true }, async () => {
+        if (calls++ === 0) await rename(file('object'), file('moved'))
+      })
+      assert.ok(calls > 1)
+    })
+
     it('is changed when it is written to while it is read', async () => {
       let calls = 0
       const reading = store.read(request, async () => {
