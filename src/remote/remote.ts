@@ -71,6 +71,8 @@ export interface Unlisted {
 export interface ListPage {
   objects: RemoteObject[]
   unlisted: Unlisted[]
+  /** Directories with nothing in them, each with its last `/`: they may be mount points without their disks. */
+  empty?: string[]
 }
 
 export interface ListOptions {
@@ -104,7 +106,7 @@ export interface ReadRequest {
   etag?: string
   /** The object must still have this many bytes. */
   size?: number
-  /** The caller proves the bytes by their MD5: what a file's ETag says beside its size and mtime is passed over. */
+  /** The caller proves the bytes by their MD5: of a file's ETag, only size and mtime must be the same. */
   willProve?: boolean
 }
 

@@ -70,4 +70,28 @@ describe('a directory', () => {
     assert.equal(await statusOf(served, data, 'HEAD'), 404)
     assert.match((await keepgw(verify, env)).stdout, /^\w+ changed /)
   })
+
+  it('below whose root a disk is not mounted has lost nothing', async (t) => {
+    const [one, two] = [contents(1000, 'one'), contents(1000, 'two')]
+    const { root, mapping, index } = await indexed({ 'disk1/one': one, 'disk2/deep/two': two })
+    const served = await serve([`file:${mapping}:${root}`], env)
+    t.after(() => served.stop())
+    // As a mount point is without its disk.
+    await rm(join(root, 'disk2/deep'), { recursive: true })
+    assert.equal(await statusOf(served, two), 503)
+    assert.equal(await statusOf(served, two, 'HEAD'), 503)
+    const verify = ['verify', '--all', '--repair', '--mappings', mapping]
+    assert.equal((await keepgw(verify, env)).code, 3)
+    for (const more of [['--dry-run'], ['--allow-drop=99'], []]) {
+      const { code, stdout, stderr } = await keepgw([...index, ...more], env)
+      assert.equal(code, 3, stderr)
+      assert.match(stdout, /"disk2\/: it is empty: is its disk mounted\?/)
+      assert.equal(summaryOf({ code, stdout, stderr }).dropped, 0)
+    }
+    assert.equal(await statusOf(served, one), 200)
+    const said = await keepgwOk([...index, '--prefix=disk2/', '--allow-drop=100'], env)
+    assert.equal(summaryOf(said).dropped, 1)
+    assert.equal(await statusOf(served, two), 404)
+    assert.equal(summaryOf(await keepgwOk(index, env)).unchanged, 1)
+  })
 })
