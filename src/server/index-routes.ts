@@ -2,7 +2,7 @@
 import { once } from 'node:events'
 import { HeapBound } from '../heap.ts'
 import type { Volume } from '../volume/volume.ts'
-import { authorize } from './access.ts'
+import { authorizeRoot } from './access.ts'
 import { Refused } from './errors.ts'
 import { mountEntry, shownMounts } from './mounts.ts'
 import { type Context, write } from './request.ts'
@@ -16,13 +16,13 @@ const YOUNG_BYTES = 16 * 2 ** 20
 
 /** Answers with every block of all volumes whose hash starts with the prefix. */
 export async function getIndex(service: Service, ctx: Context, prefix = ''): Promise<void> {
-  authorizeRoot(service, ctx)
+  authorizeRoot(service, ctx, { local: true })
   await sendIndex(ctx, service.volumes, prefix)
 }
 
 /** Answers with the mounts, but for those whose blocks other services list. */
 export function getMounts(service: Service, ctx: Context): void {
-  authorizeRoot(service, ctx)
+  authorizeRoot(service, ctx, { local: true })
   ctx.body = shownMounts(service.mounts).map(mountEntry)
 }
 
@@ -33,7 +33,7 @@ export async function getMountBlocks(
   uuid = '',
   prefix = '',
 ): Promise<void> {
-  authorizeRoot(service, ctx)
+  authorizeRoot(service, ctx, { local: true })
   const mount = shownMounts(service.mounts).find((each) => each.uuid === uuid)
   if (mount === undefined) throw new Refused(404, 'Not Found')
   await sendIndex(ctx, [service.volumes[service.mounts.indexOf(mount)]!], prefix)
@@ -41,16 +41,12 @@ export async function getMountBlocks(
 
 /** Takes a list of blocks to pull or to trash, and does nothing with it: nothing is written here. */
 export async function acceptList(service: Service, ctx: Context): Promise<void> {
-  authorizeRoot(service, ctx)
+  authorizeRoot(service, ctx, { local: true })
   if (ctx.req.headers.expect !== undefined) ctx.res.writeContinue()
   ctx.req.resume()
   // Answered before it has come, a long list would meet a closed connection.
   if (!ctx.req.readableEnded) await once(ctx.req, 'end', { signal: ctx.state.signal })
   ctx.body = 'ignored: this service is read-only\n'
-}
-
-function authorizeRoot({ tokens }: Service, ctx: Context): void {
-  authorize(ctx, [tokens.systemRoot], { local: true })
 }
 
 /**

@@ -57,3 +57,11 @@ export interface Service {
   idleLimit: number
   timeouts: ClientTimeouts
 }
+
+/** A service with a volume that takes blocks. */
+export type WritingService = Service & { writes: Writes }
+
+/** True for a service that takes blocks. */
+export function isWriting(service: Service): service is WritingService {
+  return service.writes !== undefined
+}
