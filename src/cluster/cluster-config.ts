@@ -1,6 +1,7 @@
 /** What keepgw takes from a cluster's configuration. All else in it is not keepgw's. */
 import { existsSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
+import { DEFAULT_SIGNING_TTL } from '../keep/signature.ts'
 import { type ClusterSection, DEFAULT_CONFIG, readClusterSection } from './config-file.ts'
 import type { Section } from './section.ts'
 
@@ -53,9 +54,6 @@ export interface ClusterConfig {
   /** True where containers get a keepstore of their own, which hides all other services from them. */
   containersHaveKeepstore: boolean
 }
-
-/** Seconds: Arvados' default of BlobSigningTTL. */
-export const DEFAULT_SIGNING_TTL = 1_209_600
 
 const LEVELS = {
   debug: 'debug',
