@@ -14,6 +14,8 @@ const BATCH = 32_768
 /** Of V8's young generation (HeapBound). What becomes of a block is over in a moment. */
 const YOUNG_BYTES = 16 * 2 ** 20
 
+type Listed = Pick<Volume, 'blocks'>
+
 /** Answers with every block of all volumes whose hash starts with the prefix. */
 export async function getIndex(service: Service, ctx: Context, prefix = ''): Promise<void> {
   authorizeRoot(service, ctx, { local: true })
@@ -53,7 +55,7 @@ export async function acceptList(service: Service, ctx: Context): Promise<void> 
  * Sends the index of some volumes. The empty line at the end is the proof that the list is complete;
  * without it the connection is broken.
  */
-async function sendIndex(ctx: Context, volumes: readonly Volume[], inPath: string): Promise<void> {
+async function sendIndex(ctx: Context, volumes: readonly Listed[], inPath: string): Promise<void> {
   const { res, state } = ctx
   const prefix = inPath || new URLSearchParams(state.query).get('prefix') || ''
   if (!/^[0-9a-f]{0,32}$/.test(prefix)) throw new Refused(400, 'Bad Request')
@@ -76,7 +78,7 @@ async function sendIndex(ctx: Context, volumes: readonly Volume[], inPath: strin
   res.end()
 }
 
-async function* indexText(volumes: readonly Volume[], prefix: string): AsyncGenerator<string> {
+async function* indexText(volumes: readonly Listed[], prefix: string): AsyncGenerator<string> {
   let text = ''
   for (const volume of volumes) {
     for await (const { hash, length, mtimeNs } of volume.blocks(prefix)) {
