@@ -4,7 +4,7 @@
  * catalog without being read. Where it has another one, or is gone, they are false.
  */
 import { BatchWriter } from '../indexer/batch-writer.ts'
-import { guardShrinking, isUnlisted } from '../indexer/drop.ts'
+import { guardShrinking, isUnlisted, missingDisks } from '../indexer/drop.ts'
 import type { WritableMapping } from '../mapping/open-mapping.ts'
 import { type CatalogRecord, segmentCount, segmentRange } from '../mapping/record.ts'
 import type { BlockChange } from '../mapping/tree-update.ts'
@@ -46,7 +46,8 @@ export async function askStore(
   let kept = 0
   try {
     for await (const page of remote.list({ signal })) {
-      for (const { key } of page.unlisted) unlisted.add(key)
+      const unknown = [...page.unlisted, ...missingDisks(page, allowDrop)]
+      for (const { key } of unknown) unlisted.add(key)
       for (const object of page.objects) {
         const all = strays.of(object.key)
         const true_ = all.filter(({ place }) => mayBeTrue(object, place))

@@ -2,6 +2,7 @@
 import { existsSync } from 'node:fs'
 import { isAbsolute } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { DEFAULT_SIGNING_TTL } from '../keep/signature.ts'
 import { type ClusterSection, DEFAULT_CONFIG, readClusterSection } from './config-file.ts'
 import type { Section } from './section.ts'
 
@@ -59,9 +60,6 @@ export interface ClusterConfig {
   /** True where containers get a keepstore of their own, which hides all other services from them. */
   containersHaveKeepstore: boolean
 }
-
-/** Seconds: Arvados' default of BlobSigningTTL. */
-export const DEFAULT_SIGNING_TTL = 1_209_600
 
 /** Those of Arvados (logrus), and ours that comes nearest. */
 const LEVELS = {

@@ -1,7 +1,7 @@
 /** What a cluster signs locators with. */
 import { UsageError } from '../errors.ts'
-import type { SigningKey } from '../keep/signature.ts'
-import { type ClusterConfig, DEFAULT_SIGNING_TTL } from './cluster-config.ts'
+import { DEFAULT_SIGNING_TTL, type SigningKey } from '../keep/signature.ts'
+import type { ClusterConfig } from './cluster-config.ts'
 import { parseDuration } from './duration.ts'
 
 /**

@@ -1,6 +1,7 @@
 /** Drops what has vanished from the remote, but not the memory of a whole bucket by mistake. */
 import { KeepgwError } from '../errors.ts'
 import type { Catalog } from '../mapping/catalog.ts'
+import type { ListPage, Unlisted } from '../remote/remote.ts'
 import type { BatchWriter } from './batch-writer.ts'
 import type { Scope } from './filter.ts'
 
@@ -34,6 +35,16 @@ export function guardShrinking(
       hint: `Nothing was dropped. If it is right, run again with --allow-drop ${percent}`,
     },
   )
+}
+
+/**
+ * Returns the empty directories of a page as what the listing could not look into: each may be without its
+ * disk. As with an empty root, only who lets everything go lets go of what was in them.
+ */
+export function missingDisks({ empty = [] }: ListPage, allowDrop: number): Unlisted[] {
+  if (allowDrop >= 100) return []
+  const reason = 'it is empty: is its disk mounted? If its files were deleted, say --allow-drop 100'
+  return empty.map((key) => ({ key, reason }))
 }
 
 /** Returns the keys in question that the listing did not show, without those it could not tell. */

@@ -151,7 +151,7 @@ class IndexRun {
   }
 
   async #indexListed(objects: ObjectIndexer): Promise<void> {
-    const { scope, listConcurrency } = this.#options
+    const { scope, allowDrop, listConcurrency } = this.#options
     const { signal } = this.#stop
     const trust = this.#etags.begin({
       read: (task) => objects.read(task),
@@ -163,6 +163,7 @@ class IndexRun {
     }
     const pages = walk(this.#remote.store, this.#mapping.catalog, scope, {
       signal,
+      allowDrop,
       listConcurrency,
     })
     for await (const page of pages) {

@@ -145,7 +145,7 @@ class ListedRange implements KeyRange {
     const { upTo } = this
     const objects = isLast && upTo !== undefined ? page.objects.filter(isWithin) : page.objects
     const unlisted = upTo === undefined ? page.unlisted : page.unlisted.filter(isWithin)
-    return { range: this, objects, unlisted, isLast }
+    return { ...page, range: this, objects, unlisted, isLast }
   }
 
   /** Gives away what lies behind a point that is still to be listed; undefined where there is none. */

@@ -76,6 +76,8 @@ export class RunTally {
     counts.archived += archived
     counts.waiting += tasks.length
     for (const { key, reason } of unlisted) {
+      // A disk that is lost under way is met with each of its directories.
+      if (this.unlisted.has(key)) continue
       this.unlisted.add(key)
       this.unreadable(key, `${showKey(key)}: ${reason}`)
     }

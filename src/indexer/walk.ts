@@ -15,6 +15,7 @@ import type {
   RemoteStore,
   Unlisted,
 } from '../remote/remote.ts'
+import { missingDisks } from './drop.ts'
 import type { Scope } from './filter.ts'
 import { type KeyRange, listRanges } from './ranges.ts'
 
@@ -36,6 +37,8 @@ export interface WalkPage {
 /** How a listing is walked. Aborting ends it with the signal's reason. */
 export interface WalkOptions {
   signal: AbortSignal
+  /** Percent of the objects in question that may be dropped. */
+  allowDrop: number
   /** Ranges listed at once; by default several where the store is sure to list in order, else one. */
   listConcurrency?: number | undefined
 }
@@ -54,7 +57,7 @@ export async function* walk(
   remote: RemoteStore,
   catalog: Catalog,
   scope: Scope,
-  { signal, listConcurrency }: WalkOptions,
+  { signal, allowDrop, listConcurrency }: WalkOptions,
 ): AsyncIterable<WalkPage> {
   await catalog.clearUnseen()
   const support = await remote.ranges()
@@ -66,7 +69,7 @@ export async function* walk(
   for await (const page of listRanges(remote, plan, options)) {
     const merge = merges.get(page.range) ?? new Merge(catalog, scope, page.range)
     merges.set(page.range, merge)
-    yield await merge.take(page)
+    yield await merge.take(page, missingDisks(page, allowDrop))
     if (!page.isLast) continue
     await merge.end()
     merges.delete(page.range)
@@ -100,8 +103,11 @@ class Merge {
     this.#known = new KnownKeys(catalog, scope, range)
   }
 
-  async take(listed: ListPage): Promise<WalkPage> {
-    const page: WalkPage = { tasks: [], unchanged: 0, archived: 0, unlisted: [...listed.unlisted] }
+  /** Disks that seem to be missing are of note only where something is known of them. */
+  async take(listed: ListPage, disks: Unlisted[]): Promise<WalkPage> {
+    const missed = disks.filter(({ key }) => this.#known.hasBelow(key))
+    const unlisted = [...listed.unlisted, ...missed]
+    const page: WalkPage = { tasks: [], unchanged: 0, archived: 0, unlisted }
     for (const object of listed.objects) {
       const { key } = object
       if (!this.#scope.matches(key)) continue
@@ -152,6 +158,14 @@ class KnownKeys {
     this.#entries = catalog.entries(prefix, after)[Symbol.iterator]()
     this.#advance()
     if (after !== undefined && this.#next?.key === after) this.#advance()
+  }
+
+  /** Whether there are keys in a directory; a range's prefix may begin below it. */
+  hasBelow(directory: string): boolean {
+    const { prefix } = this.#range
+    const below = directory.startsWith(prefix) ? directory : prefix
+    for (const { key } of this.#catalog.entries(below)) if (this.#matches(key)) return true
+    return false
   }
 
   /** Whether all keys before `key` have been passed by. */

@@ -13,6 +13,9 @@ export interface SigningKey {
   ttl: number
 }
 
+/** Seconds: Arvados' default of BlobSigningTTL. */
+export const DEFAULT_SIGNING_TTL = 1_209_600
+
 /** What a signature proves. */
 export type SignatureVerdict = 'valid' | 'expired' | 'invalid'
 

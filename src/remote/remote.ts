@@ -72,6 +72,8 @@ export interface Unlisted {
 export interface ListPage {
   objects: RemoteObject[]
   unlisted: Unlisted[]
+  /** Directories with nothing in them, each with its last `/`: they may be mount points without their disks. */
+  empty?: string[]
 }
 
 /** Which part of a listing is wanted. Aborting ends it with the signal's reason. */
@@ -106,6 +108,8 @@ export interface ReadRequest {
   etag?: string
   /** The object must still have this many bytes. */
   size?: number
+  /** The caller proves the bytes by their MD5: of a file's ETag, only size and mtime must be the same. */
+  willProve?: boolean
 }
 
 /**

@@ -4,6 +4,7 @@ import { checkSignature, type SigningKey } from '../keep/signature.ts'
 import { sameToken } from '../keep/token.ts'
 import { Refused } from './errors.ts'
 import type { Context } from './request.ts'
+import type { Service } from './service.ts'
 
 /** Headers of requests that come from elsewhere, though the peer may be a proxy on this machine. */
 const FROM_ELSEWHERE = ['Forwarded', 'X-Forwarded-For', 'Origin']
@@ -25,6 +26,15 @@ export function authorize(
   const { token } = ctx.state
   if (token === undefined) throw new Refused(401, 'Unauthorized')
   if (!accepted.some((each) => sameToken(each, token))) throw new Refused(403, 'Forbidden')
+}
+
+/** As authorize, for the system root token. */
+export function authorizeRoot(
+  { tokens }: Pick<Service, 'tokens'>,
+  ctx: Context,
+  options: { local: boolean },
+): void {
+  authorize(ctx, [tokens.systemRoot], options)
 }
 
 /**

@@ -7,8 +7,15 @@ import { answerOf, Refused } from './errors.ts'
 import { acceptList, getIndex, getMountBlocks, getMounts } from './index-routes.ts'
 import type { Context, RequestState } from './request.ts'
 import { logRequests } from './request-log.ts'
-import type { Service } from './service.ts'
-import { routeWrite } from './write-routes.ts'
+import { isWriting, type Service, type WritingService } from './service.ts'
+import {
+  answerPut,
+  answerTouch,
+  answerTrash,
+  answerUntrash,
+  takePullList,
+  takeTrashList,
+} from './write-routes.ts'
 
 /** Browsers may read blocks from any page. Every answer but health and metrics has these. */
 export const CORS_HEADERS = {
@@ -24,8 +31,10 @@ export const CORS_HEADERS = {
 const WRITES = new Set(['PUT', 'TOUCH', 'DELETE'])
 
 /** Answers a request; `parts` are the groups of its route's pattern. */
-type Handler = (service: Service, ctx: Context, ...parts: string[]) => void | Promise<void>
-type Route = readonly [method: string, path: RegExp, handler: Handler]
+type Handler<S> = (service: S, ctx: Context, ...parts: string[]) => void | Promise<void>
+type Route<S = Service> = readonly [method: string, path: RegExp, handler: Handler<S>]
+
+const BLOCK = /^\/{1,2}([0-9a-f]{32}(?:\+.*)?)$/
 
 /** What watches a service must get through when it is busy. */
 const WATCHERS: readonly Route[] = [
@@ -35,13 +44,23 @@ const WATCHERS: readonly Route[] = [
 ]
 
 const ROUTES: readonly Route[] = [
-  ['GET', /^\/{1,2}([0-9a-f]{32}(?:\+.*)?)$/, getBlock],
-  ['HEAD', /^\/{1,2}([0-9a-f]{32}(?:\+.*)?)$/, headBlock],
+  ['GET', BLOCK, getBlock],
+  ['HEAD', BLOCK, headBlock],
   ['GET', /^\/index(?:\/(.*))?$/, getIndex],
   ['GET', /^\/mounts$/, getMounts],
   ['GET', /^\/mounts\/([^/]+)\/blocks(?:\/(.*))?$/, getMountBlocks],
   ['GET', /^\/status\.json$/, getStatus],
   ['PUT', /^\/(?:pull|trash)$/, acceptList],
+]
+
+/** What a service that takes blocks answers beside, or in another way than, one that does not. */
+const WRITING_ROUTES: readonly Route<WritingService>[] = [
+  ['PUT', BLOCK, answerPut],
+  ['TOUCH', BLOCK, answerTouch],
+  ['DELETE', BLOCK, answerTrash],
+  ['PUT', /^\/untrash\/+(.*)$/, answerUntrash],
+  ['PUT', /^\/trash$/, takeTrashList],
+  ['PUT', /^\/pull$/, takePullList],
 ]
 
 /** Returns the koa application that serves these volumes. */
@@ -65,30 +84,29 @@ async function route(service: Service, ctx: Context): Promise<void> {
   const { method, state, req } = ctx
   // Node's parser lets pass what says that it is 0.9 or 2.0.
   if (req.httpVersionMajor !== 1) throw new Refused(400, 'Bad Request', { Connection: 'close' })
-  const path = state.path ?? ''
-  const watcher = find(WATCHERS, method, path)
-  if (watcher !== undefined) return watcher(service, ctx)
+  const watcher = find(WATCHERS, service, ctx)
+  if (watcher !== undefined) return watcher()
   ctx.set(CORS_HEADERS)
   if (method === 'OPTIONS') {
     ctx.body = ''
     return
   }
-  const { writes, limits } = service
-  if (writes === undefined && isWrite(method, path)) return refuseWrite(ctx)
-  await limits.requests.run(async () => {
-    if (writes !== undefined && (await routeWrite(service, writes, ctx, path))) return
-    const handle = find(ROUTES, method, path)
+  const takesBlocks = isWriting(service)
+  if (!takesBlocks && isWrite(method, state.path ?? '')) return refuseWrite(ctx)
+  await service.limits.requests.run(async () => {
+    const writing = takesBlocks ? find(WRITING_ROUTES, service, ctx) : undefined
+    const handle = writing ?? find(ROUTES, service, ctx)
     if (handle === undefined) throw new Refused(400, 'Bad Request')
-    await handle(service, ctx)
+    await handle()
   })
 }
 
-/** Returns the handler of a request, its pattern's groups filled in. */
-function find(routes: readonly Route[], method: string, path: string) {
+/** Returns how a request is answered, if a route is for it. */
+function find<S extends Service>(routes: readonly Route<S>[], service: S, ctx: Context) {
+  const { method, state } = ctx
   for (const [ofMethod, pattern, handler] of routes) {
-    const groups = ofMethod === method ? pattern.exec(path) : null
-    if (groups === null) continue
-    return async (service: Service, ctx: Context) => handler(service, ctx, ...groups.slice(1))
+    const groups = ofMethod === method ? pattern.exec(state.path ?? '') : null
+    if (groups !== null) return async () => handler(service, ctx, ...groups.slice(1))
   }
   return undefined
 }

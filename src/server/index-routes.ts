@@ -2,7 +2,7 @@
 import { once } from 'node:events'
 import { HeapBound } from '../heap.ts'
 import type { Volume } from '../volume/volume.ts'
-import { authorize } from './access.ts'
+import { authorizeRoot } from './access.ts'
 import { Refused } from './errors.ts'
 import { mountEntry, shownMounts } from './mounts.ts'
 import { type Context, write } from './request.ts'
@@ -14,18 +14,20 @@ const BATCH = 32_768
 /** Of V8's young generation (HeapBound). What becomes of a block is over in a moment. */
 const YOUNG_BYTES = 16 * 2 ** 20
 
+type Listed = Pick<Volume, 'blocks'>
+
 /**
  * Answers with every block of all volumes whose hash starts with the prefix. Throws Refused, what a volume
  * throws, or what the request was aborted with.
  */
 export async function getIndex(service: Service, ctx: Context, prefix = ''): Promise<void> {
-  authorizeRoot(service, ctx)
+  authorizeRoot(service, ctx, { local: true })
   await sendIndex(ctx, service.volumes, prefix)
 }
 
 /** Answers with the mounts, but for those whose blocks other services list. Throws Refused. */
 export function getMounts(service: Service, ctx: Context): void {
-  authorizeRoot(service, ctx)
+  authorizeRoot(service, ctx, { local: true })
   ctx.body = shownMounts(service.mounts).map(mountEntry)
 }
 
@@ -36,7 +38,7 @@ export async function getMountBlocks(
   uuid = '',
   prefix = '',
 ): Promise<void> {
-  authorizeRoot(service, ctx)
+  authorizeRoot(service, ctx, { local: true })
   const mount = shownMounts(service.mounts).find((each) => each.uuid === uuid)
   if (mount === undefined) throw new Refused(404, 'Not Found')
   await sendIndex(ctx, [service.volumes[service.mounts.indexOf(mount)]!], prefix)
@@ -47,7 +49,7 @@ export async function getMountBlocks(
  * Refused, or AbortError where the client goes away.
  */
 export async function acceptList(service: Service, ctx: Context): Promise<void> {
-  authorizeRoot(service, ctx)
+  authorizeRoot(service, ctx, { local: true })
   if (ctx.req.headers.expect !== undefined) ctx.res.writeContinue()
   ctx.req.resume()
   // Answered before it has come, a long list would meet a closed connection.
@@ -55,15 +57,11 @@ export async function acceptList(service: Service, ctx: Context): Promise<void> 
   ctx.body = 'ignored: this service is read-only\n'
 }
 
-function authorizeRoot({ tokens }: Service, ctx: Context): void {
-  authorize(ctx, [tokens.systemRoot], { local: true })
-}
-
 /**
  * Sends the index of some volumes. The empty line at the end is the proof that the list is complete;
  * without it the connection is broken.
  */
-async function sendIndex(ctx: Context, volumes: readonly Volume[], inPath: string): Promise<void> {
+async function sendIndex(ctx: Context, volumes: readonly Listed[], inPath: string): Promise<void> {
   const { res, state } = ctx
   const prefix = inPath || new URLSearchParams(state.query).get('prefix') || ''
   if (!/^[0-9a-f]{0,32}$/.test(prefix)) throw new Refused(400, 'Bad Request')
@@ -86,7 +84,7 @@ async function sendIndex(ctx: Context, volumes: readonly Volume[], inPath: strin
   res.end()
 }
 
-async function* indexText(volumes: readonly Volume[], prefix: string): AsyncGenerator<string> {
+async function* indexText(volumes: readonly Listed[], prefix: string): AsyncGenerator<string> {
   let text = ''
   for (const volume of volumes) {
     for await (const { hash, length, mtimeNs } of volume.blocks(prefix)) {

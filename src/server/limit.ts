@@ -7,7 +7,7 @@ export class Limit {
   readonly max: number
   #running = 0
 
-  constructor(max = 0) {
+  constructor(max: number) {
     this.max = max
   }
 

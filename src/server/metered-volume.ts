@@ -1,34 +1,16 @@
 /** Counts what is asked of a volume, and what comes of it, for the metrics. */
 import { type Sink, sinkInto } from '../remote/remote.ts'
-import type { BlockSource, IndexedBlock, Volume } from '../volume/volume.ts'
+import type { BlockOrigin, BlockSource, IndexedBlock, Volume } from '../volume/volume.ts'
 import type { VolumeCounts } from './counters.ts'
 
-/** A volume that counts, and is otherwise the one that it is made of. */
-export class MeteredVolume implements Volume {
-  readonly deviceId: string
+/** What is read from a volume, counted. */
+export class MeteredVolume implements BlockOrigin, Pick<Volume, 'blocks'> {
   readonly #volume: Volume
   readonly #counts: VolumeCounts
 
   constructor(volume: Volume, counts: VolumeCounts) {
-    this.deviceId = volume.deviceId
     this.#volume = volume
     this.#counts = counts
-  }
-
-  get allowWrite(): boolean {
-    return this.#volume.allowWrite
-  }
-
-  get allowTrash(): boolean {
-    return this.#volume.allowTrash
-  }
-
-  get replication(): number {
-    return this.#volume.replication
-  }
-
-  get storageClasses(): readonly string[] {
-    return this.#volume.storageClasses
   }
 
   toString(): string {
@@ -54,11 +36,6 @@ export class MeteredVolume implements Volume {
     } catch (error) {
       throw this.#counts.failed(error)
     }
-  }
-
-  /** Closes the volume itself. */
-  close(): Promise<void> {
-    return this.#volume.close()
   }
 }
 

@@ -4,52 +4,46 @@ import type { AddressInfo } from 'node:net'
 import type { Logger } from 'pino'
 import { openEngine } from '../hash/engine.ts'
 import { BRISK } from '../hash/lanes.ts'
-import type { SigningKey } from '../keep/signature.ts'
 import type { BlockCache } from '../volume/cache/cache.ts'
 import { FailureMemory } from '../volume/failure-memory.ts'
-import { type HedgeAfter, Hedging } from '../volume/hedging.ts'
+import { Hedging } from '../volume/hedging.ts'
 import { ReadAhead } from '../volume/read-ahead.ts'
 import { Counters } from './counters.ts'
-import { createHttpServer, type TlsFiles } from './http-server.ts'
+import { createHttpServer } from './http-server.ts'
 import { Limit } from './limit.ts'
 import { formatListen, type ListenAddress, listenError } from './listen.ts'
 import { MeteredVolume } from './metered-volume.ts'
 import { Metrics } from './metrics.ts'
 import { assertDistinct, type Mount } from './mounts.ts'
-import type { HeadMode, ServerTokens, Service } from './service.ts'
+import type { Service } from './service.ts'
+import type { ServeSettings } from './settings.ts'
 import { type Snapshot, takeSnapshot } from './snapshot.ts'
-import { CLIENT_TIMEOUTS, type ClientTimeouts } from './timeouts.ts'
-import { type WriteOptions, Writes } from './writes.ts'
+import type { ClientTimeouts } from './timeouts.ts'
+import { Writes } from './writes.ts'
 
-/** What is served, at which address, and what bounds it. */
-export interface ServeOptions {
+/** What a server is told: settings, and what was opened as they say. */
+export interface ServeOptions
+  extends Pick<
+    ServeSettings,
+    | 'listen'
+    | 'tls'
+    | 'tokens'
+    | 'signing'
+    | 'head'
+    | 'maxRequests'
+    | 'maxBlocks'
+    | 'writing'
+    | 'idleLimit'
+    | 'readAhead'
+    | 'hedgeAfter'
+  > {
   mounts: readonly Mount[]
-  listen: ListenAddress
   log: Logger
-  /** A certificate and its key, PEM: then HTTPS is spoken, and nothing else. */
-  tls?: TlsFiles | undefined
-  tokens?: ServerTokens
-  /** What locators are signed with; without it everybody may read what he knows the hash of. */
-  signing?: SigningKey | undefined
-  /** For volumes that take blocks. */
-  writing?: Partial<WriteOptions>
   /** It stays the caller's, like the volumes. */
-  cache?: BlockCache | undefined
-  head?: HeadMode
-  /** Requests that are answered at once, but for health and metrics; 0, the default, is no limit. */
-  maxRequests?: number | undefined
-  /** Blocks that are read at once; 0, the default, is no limit. */
-  maxBlocks?: number | undefined
-  /** Returns what all servers of the address have counted; this one is the only one unless told. */
-  snapshot?: (() => Promise<Snapshot>) | undefined
-  /** Milliseconds a place may be silent before the next one is tried; 30,000 unless told. */
-  idleLimit?: number
-  /** Bytes of memory for what is read ahead, all blocks together; 0, the default, is one request a block. */
-  readAhead?: number
-  /** When a place that is slow to its first byte is raced by another one; 0, the default, is never. */
-  hedgeAfter?: HedgeAfter
-  /** For tests, which cannot wait for minutes. */
-  timeouts?: Partial<ClientTimeouts>
+  cache: BlockCache | undefined
+  /** Returns what all servers of the address have counted; undefined where this one is the only one. */
+  snapshot: (() => Promise<Snapshot>) | undefined
+  timeouts: ClientTimeouts
 }
 
 /** A server that listens. */
@@ -61,9 +55,6 @@ export interface RunningServer {
   /** Stops listening, closes idle connections, and returns when the last answer is out. */
   close(): Promise<void>
 }
-
-/** Memory for 512 MiB of blocks; and Arvados' own BlobTrashLifetime. */
-const WRITING: WriteOptions = { buffers: 8, trash: true, trashLifetime: 1_209_600 }
 
 /** Blocks that are hashed together; each has 2 MiB. What is read beside them is hashed by itself. */
 const HASHED_AT_ONCE = 32
@@ -85,15 +76,7 @@ export async function startServer(options: ServeOptions): Promise<RunningServer>
 }
 
 function makeService(options: ServeOptions): Service {
-  const {
-    mounts,
-    log,
-    signing,
-    cache,
-    tokens = {},
-    head = 'if-match',
-    idleLimit = 30_000,
-  } = options
+  const { mounts, log, signing, cache, tokens, head, idleLimit, hedgeAfter, timeouts } = options
   const counters = new Counters()
   const limits = {
     requests: new Limit(options.maxRequests),
@@ -102,8 +85,7 @@ function makeService(options: ServeOptions): Service {
   const metrics = new Metrics(counters, limits, cache)
   const failures = new FailureMemory()
   const engine = openEngine(HASHED_AT_ONCE, BRISK)
-  const readAhead = new ReadAhead({ bytes: options.readAhead ?? 0 })
-  const { hedgeAfter = 0 } = options
+  const readAhead = new ReadAhead({ bytes: options.readAhead })
   const hedging = hedgeAfter === 0 ? undefined : new Hedging(hedgeAfter)
   const volumes = mounts.map(
     ({ volume }) => new MeteredVolume(volume, counters.ofVolume(volume.deviceId)),
@@ -111,15 +93,7 @@ function makeService(options: ServeOptions): Service {
   const shared = { log, counters, limits, metrics, failures, engine, readAhead, hedging, idleLimit }
   // Not by the metered ones: those only read.
   const writable = mounts.map(({ volume }) => volume)
-  const writes = Writes.of({
-    ...WRITING,
-    ...options.writing,
-    volumes: writable,
-    signing,
-    log,
-    idleLimit,
-  })
-  const timeouts = { ...CLIENT_TIMEOUTS, ...options.timeouts }
+  const writes = Writes.of({ ...options.writing, volumes: writable, signing, log, idleLimit })
   const snapshot = options.snapshot ?? (() => takeSnapshot({ counters, metrics, cache }))
   return { mounts, volumes, tokens, snapshot, signing, head, writes, cache, timeouts, ...shared }
 }

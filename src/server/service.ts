@@ -6,9 +6,9 @@ import type { BlockCache } from '../volume/cache/cache.ts'
 import type { FailureMemory } from '../volume/failure-memory.ts'
 import type { Hedging } from '../volume/hedging.ts'
 import type { ReadAhead } from '../volume/read-ahead.ts'
-import type { Volume } from '../volume/volume.ts'
 import type { Counters } from './counters.ts'
 import type { Limit } from './limit.ts'
+import type { MeteredVolume } from './metered-volume.ts'
 import type { Metrics } from './metrics.ts'
 import type { Mount } from './mounts.ts'
 import type { Snapshot } from './snapshot.ts'
@@ -30,8 +30,8 @@ export type HeadMode = 'if-match' | 'read'
 export interface Service {
   /** The volumes as they are shown to keep-balance; what is read goes through `volumes`. */
   mounts: readonly Mount[]
-  /** The mounts' volumes, metered, in the order in which they are asked for a block. */
-  volumes: readonly Volume[]
+  /** The mounts' volumes, in the order in which they are asked for a block. */
+  volumes: readonly MeteredVolume[]
   tokens: ServerTokens
   /** Blocks are given to those alone whom a locator is signed for; to everybody if undefined. */
   signing: SigningKey | undefined
@@ -57,4 +57,12 @@ export interface Service {
   /** Milliseconds a place may be silent. */
   idleLimit: number
   timeouts: ClientTimeouts
+}
+
+/** A service with a volume that takes blocks. */
+export type WritingService = Service & { writes: Writes }
+
+/** True for a service that takes blocks. */
+export function isWriting(service: Service): service is WritingService {
+  return service.writes !== undefined
 }

@@ -55,26 +55,29 @@ export interface ServeSettings {
   cluster: ClusterConfig | undefined
   clusterId: string
   listen: ListenAddress
+  /** A certificate and its key, PEM: then HTTPS is spoken, and nothing else. */
   tls: TlsFiles | undefined
   /** The UUID that `+K@` hints can have, where the cluster gives one. */
   serviceUuid: string | undefined
   volumes: VolumeSetting[]
   tokens: ServerTokens
+  /** What locators are signed with; without it everybody may read what he knows the hash of. */
   signing: SigningKey | undefined
   head: HeadMode
-  /** 0 is no limit. */
+  /** Requests that are answered at once, but for health and metrics; 0 is no limit. */
   maxRequests: number
-  /** 0 is no limit. */
+  /** Blocks that are read at once; 0 is no limit. */
   maxBlocks: number
+  /** For volumes that take blocks. */
   writing: WriteOptions
   cache: CacheSettings | undefined
   /** Processes that answer at the address. */
   workers: number
-  /** Milliseconds. */
+  /** Milliseconds a place may be silent before the next one is tried. */
   idleLimit: number
-  /** Bytes; 0 is one request a block. */
+  /** Bytes of memory for what is read ahead, all blocks together; 0 is one request a block. */
   readAhead: number
-  /** 0 is never. */
+  /** When a place that is slow to its first byte is raced by another one; 0 is never. */
   hedgeAfter: HedgeAfter
   log: { level: LogLevel; format: LogFormat }
 }

@@ -7,6 +7,7 @@ import { type Mount, makeMount } from './mounts.ts'
 import { type RunningServer, startServer } from './serve.ts'
 import type { ServeSettings, VolumeSetting } from './settings.ts'
 import type { Snapshot } from './snapshot.ts'
+import { CLIENT_TIMEOUTS } from './timeouts.ts'
 
 /** What a server needs to know: all that settings have but what they were taken from. */
 export type ServerSettings = Omit<ServeSettings, 'cluster' | 'workers'>
@@ -47,7 +48,14 @@ export async function startService(
       const warn = (error: unknown) => log.warn({ cache: dir, reason: messageOf(error) }, 'cache')
       cache = await BlockCache.open({ ...settings.cache, sharers: processes, warn })
     }
-    const server = await startServer({ ...settings, mounts, cache, log, snapshot })
+    const server = await startServer({
+      ...settings,
+      mounts,
+      cache,
+      log,
+      snapshot,
+      timeouts: CLIENT_TIMEOUTS,
+    })
     return {
       ...server,
       volumes: mounts.map(({ volume }) => String(volume)),

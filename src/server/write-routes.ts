@@ -1,17 +1,16 @@
 /** What writes, for services with a volume that takes blocks: PUT, TOUCH, DELETE, and the lists. */
 import { createHash } from 'node:crypto'
 import { messageOf } from '../errors.ts'
-import { isLocatorLike, MAX_BLOCK, parseLocator } from '../keep/locator.ts'
-import { requestToken } from '../keep/token.ts'
+import { MAX_BLOCK, parseLocator } from '../keep/locator.ts'
 import { putBlock } from '../volume/put-block.ts'
 import type { Stored, TrashOutcome, TrashVolume, Wanted } from '../volume/volume.ts'
-import { authorize } from './access.ts'
+import { authorizeRoot } from './access.ts'
 import { refuseBody } from './block-routes.ts'
 import { announcedLength, receive } from './body.ts'
 import { Refused, tooBusy } from './errors.ts'
 import { parsePullList, parseTrashList } from './lists.ts'
 import type { Context } from './request.ts'
-import type { Service } from './service.ts'
+import type { WritingService } from './service.ts'
 import type { Writes } from './writes.ts'
 
 /** Bytes of a list: a few hundred thousand blocks. */
@@ -19,46 +18,15 @@ const MAX_LIST = 33_554_432
 /** Copies beyond which nobody can mean it. */
 const MAX_REPLICAS = 64
 
-/**
- * Answers a request that writes, and returns true; false for any other one. Throws BadLocator, Refused,
- * VolumeFull, RemoteError, or what the request was aborted with.
- */
-export async function routeWrite(
-  service: Service,
-  writes: Writes,
-  ctx: Context,
-  path: string,
-): Promise<boolean> {
-  const { method } = ctx
-  const name = path.replace(/^\/{1,2}/, '')
-  const untrash = /^\/untrash\/+(.*)$/.exec(path)?.[1]
-  if (method === 'PUT' && isLocatorLike(name)) await answerPut(service, writes, ctx, name)
-  else if (method === 'TOUCH' && isLocatorLike(name)) {
-    await changeBlock(service, writes.trashVolumes, ctx, name, (volume, hash) => volume.touch(hash))
-  } else if (method === 'DELETE' && isLocatorLike(name))
-    await answerTrash(service, writes, ctx, name)
-  else if (method === 'PUT' && untrash !== undefined) {
-    await changeBlock(service, writes.trashVolumes, ctx, untrash, (volume, hash) =>
-      volume.untrash(hash),
-    )
-  } else if (method === 'PUT' && path === '/trash') {
-    const text = await receiveList(service, writes, ctx)
-    if (text !== undefined) writes.trashList.replace(parseTrashList(text))
-  } else if (method === 'PUT' && path === '/pull') {
-    const text = await receiveList(service, writes, ctx)
-    if (text !== undefined) writes.pullList.replace(parsePullList(text))
-  } else return false
-  return true
-}
-
-async function answerPut(
-  service: Service,
-  writes: Writes,
+/** Answers PUT of a block, once it is written. */
+export async function answerPut(
+  service: WritingService,
   ctx: Context,
   name: string,
 ): Promise<void> {
+  const { writes } = service
   const { hash, size } = parseLocator(name)
-  const token = tokenOf(ctx)
+  const { token } = ctx.state
   await withBody(writes, ctx, MAX_BLOCK, async (receiveBody) => {
     const md5 = createHash('md5')
     const data = await receiveBody((piece) => md5.update(piece))
@@ -82,17 +50,47 @@ async function answerPut(
   })
 }
 
-/** A block that is too new to go stays, and is no error: keepstore answers so. */
-async function answerTrash(
-  service: Service,
-  writes: Writes,
+/** Answers TOUCH: the block's time is set to now. */
+export async function answerTouch(
+  service: WritingService,
   ctx: Context,
   name: string,
 ): Promise<void> {
+  await changeBlock(service, ctx, name, (volume, hash) => volume.touch(hash))
+}
+
+/** Answers what takes a block back out of the trash. */
+export async function answerUntrash(
+  service: WritingService,
+  ctx: Context,
+  name: string,
+): Promise<void> {
+  await changeBlock(service, ctx, name, (volume, hash) => volume.untrash(hash))
+}
+
+/** Answers DELETE. A block that is too new to go stays, and is no error: keepstore answers so. */
+export async function answerTrash(
+  service: WritingService,
+  ctx: Context,
+  name: string,
+): Promise<void> {
+  const { writes } = service
   const trash: Change = (volume, hash) => volume.trash(hash, writes.policy)
   const volumes = writes.trashes ? writes.trashVolumes : []
-  const { hash, outcomes } = await changeBlock(service, volumes, ctx, name, trash)
+  const { hash, outcomes } = await changeBlock(service, ctx, name, trash, volumes)
   service.log.info({ RequestID: ctx.state.id, hash, outcomes }, 'block trashed')
+}
+
+/** Takes keep-balance's list of blocks to trash, in place of the one that is worked on. */
+export async function takeTrashList(service: WritingService, ctx: Context): Promise<void> {
+  const text = await receiveList(service, ctx)
+  if (text !== undefined) service.writes.trashList.replace(parseTrashList(text))
+}
+
+/** Takes keep-balance's list of blocks to pull, in place of the one that is worked on. */
+export async function takePullList(service: WritingService, ctx: Context): Promise<void> {
+  const text = await receiveList(service, ctx)
+  if (text !== undefined) service.writes.pullList.replace(parsePullList(text))
 }
 
 /** What a request does to a block in one volume; false and `not-found` say that it is not there. */
@@ -100,13 +98,14 @@ type Change = (volume: TrashVolume, hash: string) => Promise<boolean | TrashOutc
 
 /** Answers 200 where some volume has the block, and 404 where none has. Throws Refused. */
 async function changeBlock(
-  service: Service,
-  volumes: readonly TrashVolume[],
+  service: WritingService,
   ctx: Context,
   name: string,
   change: Change,
+  volumes: readonly TrashVolume[] = service.writes.trashVolumes,
 ): Promise<{ hash: string; outcomes: (boolean | TrashOutcome)[] }> {
-  authorizeRoot(service, ctx)
+  // Not for whoever is on this machine: what these requests do cannot be undone for ever.
+  authorizeRoot(service, ctx, { local: false })
   if (volumes.length === 0) throw new Refused(405, 'Method Not Allowed')
   const { hash } = parseLocator(name)
   const outcomes = await onEach(volumes, (volume) => change(volume, hash))
@@ -114,11 +113,6 @@ async function changeBlock(
   if (isNowhere) throw new Refused(404, 'Not Found')
   ctx.body = ''
   return { hash, outcomes }
-}
-
-/** Not for whoever is on this machine: what these requests do cannot be undone for ever. */
-function authorizeRoot({ tokens }: Service, ctx: Context): void {
-  authorize(ctx, [tokens.systemRoot], { local: false })
 }
 
 /** Asks all volumes, and throws the first error once all have ended. */
@@ -134,14 +128,10 @@ async function onEach<T>(
 }
 
 /** Undefined stands for a list that was refused. */
-async function receiveList(
-  service: Service,
-  writes: Writes,
-  ctx: Context,
-): Promise<string | undefined> {
-  authorizeRoot(service, ctx)
+async function receiveList(service: WritingService, ctx: Context): Promise<string | undefined> {
+  authorizeRoot(service, ctx, { local: false })
   let text: string | undefined
-  await withBody(writes, ctx, MAX_LIST, async (receiveBody) => {
+  await withBody(service.writes, ctx, MAX_LIST, async (receiveBody) => {
     text = (await receiveBody())?.toString('utf8')
     if (text !== undefined) ctx.body = ''
   })
@@ -190,9 +180,4 @@ function setStored(ctx: Context, { replicas, classes }: Stored): void {
   ctx.set('X-Keep-Replicas-Stored', String(replicas))
   const confirmed = Object.entries(classes).map(([name, count]) => `${name}=${count}`)
   ctx.set('X-Keep-Storage-Classes-Confirmed', confirmed.join(', '))
-}
-
-function tokenOf(ctx: Context): string | undefined {
-  const { authorization, cookie } = ctx.req.headers
-  return requestToken({ authorization, cookie, query: ctx.state.query })
 }

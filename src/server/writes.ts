@@ -3,7 +3,7 @@ import type { Logger } from 'pino'
 import { BufferPool } from '../buffer-pool.ts'
 import { messageOf } from '../errors.ts'
 import { MAX_BLOCK } from '../keep/locator.ts'
-import { type SigningKey, signLocator } from '../keep/signature.ts'
+import { DEFAULT_SIGNING_TTL, type SigningKey, signLocator } from '../keep/signature.ts'
 import { FailureMemory } from '../volume/failure-memory.ts'
 import { KeepVolume } from '../volume/keep/keep.ts'
 import { readBlock } from '../volume/read-block.ts'
@@ -19,8 +19,6 @@ import type { PullItem, TrashItem } from './lists.ts'
 import { isMountOf } from './mounts.ts'
 import { WorkList } from './work-list.ts'
 
-/** Seconds for which a block stays, where no signatures say otherwise: Arvados' BlobSigningTTL. */
-const DEFAULT_TTL = 1_209_600
 /** As BlobTrashConcurrency. */
 const TRASHED_AT_ONCE = 4
 /** Each takes up to 64 MiB. */
@@ -77,7 +75,8 @@ export class Writes {
     this.trashes = trash
     this.buffers = new BufferPool(buffers, MAX_BLOCK)
     this.signing = signing
-    this.policy = { minAge: signing?.ttl ?? DEFAULT_TTL, lifetime: trashLifetime }
+    // A block stays for as long as it would if it were signed for.
+    this.policy = { minAge: signing?.ttl ?? DEFAULT_SIGNING_TTL, lifetime: trashLifetime }
     this.#volumes = volumes.filter(isWritable)
     this.trashVolumes = volumes.filter(hasTrash)
     this.#log = log

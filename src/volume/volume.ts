@@ -72,10 +72,10 @@ export interface Volume extends BlockOrigin {
   /** Names the storage behind it, the same for every server of that storage. */
   readonly deviceId: string
 
-  /** True for a WritableVolume. */
+  /** True where it takes blocks: it is a WritableVolume then. */
   readonly allowWrite: boolean
 
-  /** True for a TrashVolume. */
+  /** True where blocks can be thrown away: it is a TrashVolume then. */
   readonly allowTrash: boolean
 
   /** Copies that one block in it counts for. */
@@ -125,10 +125,8 @@ export interface Stored {
   classes: Readonly<Record<string, number>>
 }
 
-/** A volume that takes blocks. Safe for concurrent use, each method. */
+/** A volume that takes blocks, unless it is told to be read-only. Safe for concurrent use, each method. */
 export interface WritableVolume extends Volume {
-  readonly allowWrite: true
-
   /** True if it can put blocks into one of these classes; the volume may not know before it tries. */
   offers(classes: readonly string[]): boolean
 
@@ -159,8 +157,6 @@ export type TrashOutcome = 'trashed' | 'too-new' | 'other-mtime' | 'not-found'
 
 /** A writable volume that can also throw blocks away. Safe for concurrent use, each method. */
 export interface TrashVolume extends WritableVolume {
-  readonly allowTrash: true
-
   /** Sets the block's time to now; false where there is none. Throws RemoteError `unreachable`. */
   touch(hash: string): Promise<boolean>
 

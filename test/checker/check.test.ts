@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { rmSync } from 'node:fs'
-import { appendFile, chmod, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { appendFile, chmod, mkdir, readFile, rename, rm, rmdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
 import { open } from 'lmdb'
@@ -239,6 +239,23 @@ describe('a check', () => {
     assert.equal(adopted, 1)
     assert.equal(await bench.index(dir), 0)
     await bench.assertGood(dir)
+  })
+
+  it('keeps the lines of a directory that is empty: its disk may not be mounted', async () => {
+    const dir = await bench.copy()
+    await rm(join(dir, '.keepgw/catalog'), { recursive: true })
+    const disk = join(bench.spec.root, 'odd')
+    await rename(disk, `${disk}-unmounted`)
+    await mkdir(disk)
+    try {
+      const { tally, dropped } = await bench.repair(dir)
+      assert.deepEqual([tally.counts(), dropped], [{ stray: 1 }, 0])
+    } finally {
+      await rmdir(disk)
+      await rename(`${disk}-unmounted`, disk)
+    }
+    const { tally, adopted } = await bench.repair(dir)
+    assert.deepEqual([tally.counts(), adopted], [{}, 1])
   })
 
   it('stops where a repair would let go of most objects', async () => {

@@ -24,7 +24,7 @@ const everything = makeScope({})
 function remoteOf(
   listing: (RemoteObject | Error)[],
   unlisted: Unlisted[] = [],
-  { page = 3, ranges = 'none' as RangeSupport } = {},
+  { page = 3, ranges = 'none' as RangeSupport, empty = [] as string[] } = {},
 ): RemoteStore {
   const store: Partial<RemoteStore> = {
     ranges: async () => ranges,
@@ -42,7 +42,7 @@ function remoteOf(
         }
         yield { objects, unlisted: [] }
       }
-      yield { objects: [], unlisted }
+      yield { objects: [], unlisted, empty }
     },
   }
   return store as RemoteStore
@@ -74,10 +74,11 @@ async function outcomeOf(
   remote: RemoteStore,
   mapping: TestMapping,
   scope: Scope,
-  { records = false, listConcurrency = 1 } = {},
+  { records = false, listConcurrency = 1, allowDrop = 20 } = {},
 ): Promise<Outcome> {
+  const options = { signal, allowDrop, listConcurrency }
   const all: Outcome = { tasks: [], unchanged: 0, archived: 0, unlisted: [], vanished: [] }
-  for await (const page of walk(remote, mapping.catalog, scope, { signal, listConcurrency })) {
+  for await (const page of walk(remote, mapping.catalog, scope, options)) {
     all.tasks.push(...page.tasks)
     all.unchanged += page.unchanged
     all.archived += page.archived
@@ -298,6 +299,30 @@ describe('a walk', () => {
       everything,
     )
     assert.deepEqual(outcome.vanished, ['b'])
+  })
+
+  it('does not take for deleted what was in a directory that is empty, unless all may go', async () => {
+    await using mapping = await makeMapping()
+    const names = ['disk1/a', 'disk2/a', 'disk2/b/c', 'disk20', 'disk3', 'gone/a']
+    await setRecords(
+      mapping,
+      names.map((key) => [key, smallRecord(1)]),
+    )
+    const empty = ['disk1/new/', 'disk2/', 'disk3/', 'never/']
+    const remote = remoteOf([object('disk1/a')], [], { empty })
+    const outcome = await outcomeOf(remote, mapping, everything)
+    assert.deepEqual(
+      outcome.unlisted.map(({ key }) => key),
+      ['disk2/'],
+    )
+    assert.match(outcome.unlisted[0]!.reason, /is its disk mounted\?.*--allow-drop 100/)
+    assert.deepEqual(outcome.vanished, ['disk20', 'disk3', 'gone/a'])
+
+    const part = makeScope({ prefixes: ['disk2/b/'] })
+    assert.deepEqual((await outcomeOf(remote, mapping, part)).vanished, [])
+    const other = makeScope({ include: ['**/a'] })
+    const { unlisted, vanished } = await outcomeOf(remote, mapping, other, { allowDrop: 100 })
+    assert.deepEqual([unlisted, vanished], [[], ['disk2/a', 'gone/a']])
   })
 
   it('cannot index a key that is longer than the catalog takes, and says so', async () => {

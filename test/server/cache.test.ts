@@ -1,11 +1,10 @@
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import { signLocator } from '../../src/keep/signature.ts'
-import type { ServeOptions } from '../../src/server/serve.ts'
 import type { Volume } from '../../src/volume/volume.ts'
 import { CacheFixture, scratch } from '../volume/cache/fixture.ts'
 import { failing, makeBlock, makeSource, makeVolume } from '../volume/fakes.ts'
-import { Harness } from './harness.ts'
+import { Harness, type TestOptions } from './harness.ts'
 
 const { data, hash } = makeBlock(300_000)
 const path = `/${hash}+${data.length}`
@@ -13,7 +12,7 @@ const tokens = { management: 'the-management-token' }
 const headers = { Authorization: `Bearer ${tokens.management}` }
 
 /** Serves a block whose only place goes when `vanish` is called. */
-async function start(t: TestContext, options: Partial<ServeOptions> = {}) {
+async function start(t: TestContext, options: TestOptions = {}) {
   const places = [makeSource('a', data)]
   const volumes: Volume[] = [makeVolume({ blocks: { [hash]: places } })]
   const { cache, settled } = await openCache(t)

@@ -3,14 +3,51 @@ import { EventEmitter, once } from 'node:events'
 import { type IncomingMessage, type OutgoingHttpHeaders, request } from 'node:http'
 import { request as requestTls } from 'node:https'
 import { connect, type Socket } from 'node:net'
-import { Writable } from 'node:stream'
+import { PassThrough, Writable } from 'node:stream'
 import type { TestContext } from 'node:test'
 import { connect as connectTls } from 'node:tls'
 import { makeMount } from '../../src/server/mounts.ts'
 import { createLog } from '../../src/server/request-log.ts'
 import { type RunningServer, type ServeOptions, startServer } from '../../src/server/serve.ts'
+import { CLIENT_TIMEOUTS, type ClientTimeouts } from '../../src/server/timeouts.ts'
+import type { WriteOptions } from '../../src/server/writes.ts'
 import type { Volume } from '../../src/volume/volume.ts'
 import { assertKeepsSecrets } from '../secrets.ts'
+
+/** What a test says of its server. */
+export interface TestOptions extends Partial<Omit<ServeOptions, 'writing' | 'timeouts'>> {
+  volumes?: readonly Volume[]
+  writing?: Partial<WriteOptions>
+  timeouts?: Partial<ClientTimeouts>
+}
+
+/** Returns all that a server is told: without a word, it does one thing at a time, and logs to nobody. */
+export function serveOptions({
+  volumes = [],
+  writing,
+  timeouts,
+  ...options
+}: TestOptions): ServeOptions {
+  return {
+    mounts: volumes.map((volume) => makeMount(volume, 'zzzzz')),
+    listen: { host: '127.0.0.1', port: 0 },
+    log: createLog(new PassThrough().resume()),
+    tls: undefined,
+    tokens: {},
+    signing: undefined,
+    head: 'if-match',
+    cache: undefined,
+    maxRequests: 0,
+    maxBlocks: 0,
+    idleLimit: 30_000,
+    readAhead: 0,
+    hedgeAfter: 0,
+    snapshot: undefined,
+    ...options,
+    writing: { buffers: 8, trash: true, trashLifetime: 1_209_600, ...writing },
+    timeouts: { ...CLIENT_TIMEOUTS, ...timeouts },
+  }
+}
 
 export interface Answer {
   status: number
@@ -35,11 +72,7 @@ export class Harness {
   readonly #logged = new EventEmitter().setMaxListeners(0)
 
   /** Starts a server of these volumes, each with a mount as `keepgw serve` makes it. */
-  static async start(
-    t: TestContext,
-    { volumes = [], ...options }: Partial<ServeOptions> & { volumes?: readonly Volume[] },
-  ): Promise<Harness> {
-    const mounts = volumes.map((volume) => makeMount(volume, 'zzzzz'))
+  static async start(t: TestContext, options: TestOptions): Promise<Harness> {
     const lines = new EventEmitter()
     let printed = ''
     const log = createLog(
@@ -52,8 +85,7 @@ export class Harness {
         },
       }),
     )
-    const listen = { host: '127.0.0.1', port: 0 }
-    const server = await startServer({ mounts, listen, log, ...options })
+    const server = await startServer(serveOptions({ log, ...options }))
     const harness = new Harness(server, options.tls?.cert)
     lines.on('line', (line: LogLine) => {
       harness.logLines.push(line)

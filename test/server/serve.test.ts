@@ -1,13 +1,11 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { Agent, get, type IncomingMessage } from 'node:http'
-import { PassThrough } from 'node:stream'
 import { describe, test } from 'node:test'
 import { KeepgwError } from '../../src/errors.ts'
-import { createLog } from '../../src/server/request-log.ts'
 import { startServer } from '../../src/server/serve.ts'
 import { deliver, makeBlock, makeSource, makeVolume } from '../volume/fakes.ts'
-import { Harness, readAnswer } from './harness.ts'
+import { Harness, readAnswer, serveOptions } from './harness.ts'
 
 const { data, hash } = makeBlock(200_000)
 
@@ -49,13 +47,10 @@ describe('the end of a server', () => {
 test('a port that is taken is an error with what to do', async (t) => {
   const h = await Harness.start(t, {})
   const listen = { host: '127.0.0.1', port: h.port }
-  await assert.rejects(
-    startServer({ mounts: [], listen, log: createLog(new PassThrough().resume()) }),
-    (error) => {
-      assert.ok(error instanceof KeepgwError)
-      assert.match(error.message, /^cannot listen at 127\.0\.0\.1:\d+: [^\n]+$/)
-      assert.match(error.hint ?? '', /--listen/)
-      return true
-    },
-  )
+  await assert.rejects(startServer(serveOptions({ listen })), (error) => {
+    assert.ok(error instanceof KeepgwError)
+    assert.match(error.message, /^cannot listen at 127\.0\.0\.1:\d+: [^\n]+$/)
+    assert.match(error.hint ?? '', /--listen/)
+    return true
+  })
 })

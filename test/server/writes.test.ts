@@ -8,10 +8,9 @@ import { join } from 'node:path'
 import { after, describe, type TestContext, test } from 'node:test'
 import { parseLocator } from '../../src/keep/locator.ts'
 import { checkSignature, signLocator } from '../../src/keep/signature.ts'
-import type { ServeOptions } from '../../src/server/serve.ts'
 import { UnixVolume } from '../../src/volume/unix/unix.ts'
 import { makeBlock, makeVolume } from '../volume/fakes.ts'
-import { type Answer, Harness, readAnswer } from './harness.ts'
+import { type Answer, Harness, readAnswer, type TestOptions } from './harness.ts'
 
 const scratch = await mkdtemp(join(tmpdir(), 'keepgw-writes-'))
 after(() => rm(scratch, { recursive: true }))
@@ -24,7 +23,7 @@ class Service {
   readonly h: Harness
   readonly roots: string[]
 
-  static async start(t: TestContext, count: number, options: Partial<ServeOptions> = {}) {
+  static async start(t: TestContext, count: number, options: TestOptions = {}) {
     const roots: string[] = []
     for (let at = 0; at < count; at++) roots.push(await mkdtemp(join(scratch, 'root-')))
     const volumes = await Promise.all(roots.map((dir) => UnixVolume.open(dir)))

@@ -166,7 +166,7 @@ test('a source reads its segment from the byte asked for, as it was indexed', as
   const source = await onlySource()
   await source.read(2, () => {}, signal)
   assert.equal(source.length, 5)
-  assert.deepEqual(asked, [{ key: 'k', offset: 12, length: 3, etag: 'e' }])
+  assert.deepEqual(asked, [{ key: 'k', offset: 12, length: 3, etag: 'e', willProve: true }])
 })
 
 test('a place without an ETag is read as it is, and cannot be known unchanged', async () => {
@@ -177,7 +177,7 @@ test('a place without an ETag is read as it is, and cannot be known unchanged', 
   })
   const source = await onlySource()
   await source.read(0, () => {}, signal)
-  assert.deepEqual(asked, [{ key: 'k', offset: 0, length: 5 }])
+  assert.deepEqual(asked, [{ key: 'k', offset: 0, length: 5, willProve: true }])
   assert.equal(await source.unchanged(signal), false)
 })
 

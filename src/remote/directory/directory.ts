@@ -3,7 +3,7 @@
  * below the root, its objects the regular files.
  */
 import type { BigIntStats } from 'node:fs'
-import { type FileHandle, opendir, stat } from 'node:fs/promises'
+import { type FileHandle, stat } from 'node:fs/promises'
 import { isAbsolute, resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import pLimit from 'p-limit'
@@ -21,7 +21,15 @@ import type {
   Unlisted,
 } from '../remote.ts'
 import { RemoteError } from '../remote.ts'
-import { etagOf, examine, type File, isReached, openFile } from './file.ts'
+import {
+  emptyAround,
+  etagOf,
+  examine,
+  type File,
+  isReached,
+  openFile,
+  writtenPartOf,
+} from './file.ts'
 import {
   asDirectory,
   bytesOf,
@@ -141,22 +149,33 @@ class Directory implements RemoteStore {
       throw this.#unreachable('replaced by another directory while it was listed')
     }
     const page: ListPage = { objects: [], unlisted: [] }
+    const empty = new Set<string>()
     for (const entry of entries) {
       if (entry === undefined) continue
-      if ('reason' in entry) page.unlisted.push(entry)
+      if (typeof entry === 'string') empty.add(entry)
+      else if ('reason' in entry) page.unlisted.push(entry)
       else page.objects.push(entry)
     }
-    return page
+    return { ...page, empty: [...empty] }
   }
 
-  async #entry(root: Root, found: Found): Promise<RemoteObject | Unlisted | undefined> {
-    const key = keyFromPath(found.path)
-    if (found.unlisted !== undefined) return { key, reason: found.unlisted }
+  /** Returns an object, what cannot be looked at, or, where there is neither, the directory if it is empty. */
+  async #entry(
+    { base }: Root,
+    { path, unlisted }: Found,
+  ): Promise<RemoteObject | Unlisted | string | undefined> {
+    const key = keyFromPath(path)
+    if (unlisted !== undefined) return { key, reason: unlisted }
     try {
-      const file = await examine(root.base, found.path)
-      return file && objectOf(key, file)
+      const file = await examine(base, path).catch((error) => {
+        if (!isAbsence(error)) throw error
+      })
+      if (file) return objectOf(key, file)
+      const empty = await emptyAround(base, path)
+      // Of an empty root the one who lists can tell by himself.
+      return empty ? keyFromPath(empty) : undefined
     } catch (error) {
-      return isAbsence(error) ? undefined : { key, reason: reasonOf(error) }
+      return { key, reason: reasonOf(error) }
     }
   }
 
@@ -191,7 +210,7 @@ class Directory implements RemoteStore {
       const before = await this.#check(request, handle)
       await this.#deliver(request, handle, sink, signal)
       const after = await this.#try(key, handle.stat({ bigint: true }), request.length)
-      if (etagOf(after) !== etagOf(before)) {
+      if (!isStill(request, etagOf(before), after)) {
         throw this.#changed(key, 'it was written to while it was read', request.length)
       }
     } finally {
@@ -204,7 +223,7 @@ class Directory implements RemoteStore {
     const { key, etag, size, offset, length } = request
     const stats = await this.#try(key, handle.stat({ bigint: true }))
     if (!stats.isFile()) throw await this.#absent(key)
-    if (etag !== undefined && etag !== etagOf(stats)) {
+    if (etag !== undefined && !isStill(request, etag, stats)) {
       throw this.#changed(key, `its ETag is ${etagOf(stats)}, not ${etag}`)
     }
     if (size !== undefined && size !== Number(stats.size)) {
@@ -248,11 +267,15 @@ class Directory implements RemoteStore {
     }
   }
 
-  /** Nothing is gone from a root that is: a mount point without its disk is missing or empty. */
+  /** Nothing is gone with the root, nor from an empty directory: a mount point without its disk looks like that. */
   async #absent(key: string): Promise<RemoteError> {
     const { base } = await this.#lookAtRoot()
-    if (await isEmpty(base)) return this.#unreachable('it is empty, as without its disk')
-    return new RemoteError('gone', `No file ${JSON.stringify(key)} in ${this}`)
+    const empty = await this.#try(key, emptyAround(base, pathFromKey(key) ?? ''))
+    if (empty === undefined) {
+      return new RemoteError('gone', `No file ${JSON.stringify(key)} in ${this}`)
+    }
+    const which = empty === '' ? 'it' : JSON.stringify(keyFromPath(empty))
+    return this.#unreachable(`${which} is empty, as without its disk`)
   }
 
   #changed(key: string, how: string, delivered = 0): RemoteError {
@@ -268,13 +291,10 @@ class Directory implements RemoteStore {
   }
 }
 
-async function isEmpty(path: string): Promise<boolean> {
-  const directory = await opendir(bytesOf(path))
-  try {
-    return (await directory.read()) === null
-  } finally {
-    await directory.close()
-  }
+/** Whether a file is in the state that an ETag names, as far as the request asks. */
+function isStill({ willProve }: ReadRequest, etag: string, stats: BigIntStats): boolean {
+  const now = etagOf(stats)
+  return now === etag || (willProve === true && writtenPartOf(now) === writtenPartOf(etag))
 }
 
 function objectOf(key: string, { stats }: File): RemoteObject {

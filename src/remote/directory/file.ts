@@ -3,8 +3,8 @@
  * out of the tree.
  */
 import { type BigIntStats, constants } from 'node:fs'
-import { type FileHandle, lstat, open, readlink } from 'node:fs/promises'
-import { asDirectory, bytesOf, realpath } from './path.ts'
+import { type FileHandle, lstat, open, opendir, readlink } from 'node:fs/promises'
+import { asDirectory, bytesOf, directoryOf, isAbsence, realpath } from './path.ts'
 
 /** A regular file, and where it really lies. */
 export interface File {
@@ -21,6 +21,15 @@ export interface File {
 export function etagOf(stats: BigIntStats): string {
   const { size, mtimeNs, ctimeNs, ino } = stats
   return [size, mtimeNs, ctimeNs, ino].map((part) => part.toString(16)).join('-')
+}
+
+/**
+ * Returns the part of an ETag that a write changes: size and mtime. Links, chmod, a restore and file systems
+ * without lasting inodes change the rest, and not a byte.
+ */
+export function writtenPartOf(etag: string): string {
+  // A time before 1970 has a minus of its own.
+  return /^[^-]*--?[^-]*/.exec(etag)?.[0] ?? etag
 }
 
 /**
@@ -44,8 +53,34 @@ export async function examine(base: string, path: string): Promise<File | undefi
  * them leads out of the tree, or to a file that has another key. Throws the system's error.
  */
 export async function isReached(base: string, path: string): Promise<boolean> {
-  const parent = base + path.slice(0, path.lastIndexOf('/') + 1)
+  const parent = base + directoryOf(path)
   return asDirectory(await realpath(parent)) === parent
+}
+
+/**
+ * Returns the directory in which `path` lies, or else the nearest one above that is there, if it is empty:
+ * a mount point without its disk looks like that, and says nothing of what is missing below it. The root is
+ * ''. Throws the system's error.
+ */
+export async function emptyAround(base: string, path: string): Promise<string | undefined> {
+  const directory = directoryOf(path)
+  try {
+    if (directory === '' || (await isReached(base, directory))) {
+      return (await isEmpty(base + directory)) ? directory : undefined
+    }
+  } catch (error) {
+    if (directory === '' || !isAbsence(error)) throw error
+  }
+  return emptyAround(base, directory.slice(0, -1))
+}
+
+async function isEmpty(path: string): Promise<boolean> {
+  const directory = await opendir(bytesOf(path))
+  try {
+    return (await directory.read()) === null
+  } finally {
+    await directory.close()
+  }
 }
 
 /**

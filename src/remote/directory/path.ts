@@ -44,6 +44,11 @@ export function asDirectory(path: string): string {
   return path.endsWith('/') ? path : `${path}/`
 }
 
+/** Returns the directory that a path lies in, with its last `/`; '' is the root. Of one that ends with `/`, itself. */
+export function directoryOf(path: string): string {
+  return path.slice(0, path.lastIndexOf('/') + 1)
+}
+
 /** True for the errors that say: nothing of this name is there. */
 export function isAbsence(error: unknown): boolean {
   const code = (error as NodeJS.ErrnoException).code

@@ -8,7 +8,10 @@ import { asDirectory, bytesOf, isAbsence, realpath, reasonOf } from './path.ts'
 /** Bytes of the longest key that the catalog can hold. */
 const LONGEST_KEY = 1978
 
-/** A path below the root that may be an object, or, with a reason, something that cannot be one. */
+/**
+ * A path below the root that may be an object, or a directory in which no name matters, or, with a reason,
+ * something that cannot be looked into.
+ */
 export interface Found {
   /** Ends with `/` for a directory; the root itself is the empty path. */
   path: string
@@ -25,8 +28,9 @@ interface Level {
 
 /**
  * Yields the files and symbolic links below `base` (a path with its last `/`) whose paths start
- * with `prefix`, in byte order. What cannot be read is yielded with its reason, and what vanishes
- * is left out. Holds the names of one directory for each level of depth. Throws the signal's reason alone.
+ * with `prefix`, in byte order, and the directories in which there are none, also where they have just
+ * vanished. What cannot be read is yielded with its reason. Holds the names of one directory for each
+ * level of depth. Throws the signal's reason alone.
  */
 export async function* walk(
   base: string,
@@ -50,8 +54,9 @@ export async function* walk(
       yield { path }
     } else {
       const names = await namesIn(base, path, prefix, signal)
-      if (Array.isArray(names)) levels.push({ directory: path, names, next: 0 })
-      else yield { path, unlisted: names.reason }
+      if (!Array.isArray(names)) yield { path, unlisted: names.reason }
+      else if (names.length === 0) yield { path }
+      else levels.push({ directory: path, names, next: 0 })
     }
   }
 }

@@ -30,8 +30,7 @@ export interface KeepOptions {
 /** Safe for concurrent use. Readers' and writers' tokens are passed on, and never kept. */
 export class KeepVolume implements WritableVolume {
   readonly deviceId: string
-  /** False with `readOnly`, whatever the type says: isWritable() looks at it. */
-  readonly allowWrite: true
+  readonly allowWrite: boolean
   readonly allowTrash = false
   readonly listedElsewhere = true
   readonly replication = 1
@@ -43,7 +42,7 @@ export class KeepVolume implements WritableVolume {
     const { services, readOnly = false, systemRoot, storageClasses = ['keepgw'] } = options
     this.storageClasses = storageClasses
     this.deviceId = `keepgw:${services.join(',')}`
-    this.allowWrite = !readOnly as true
+    this.allowWrite = !readOnly
     this.#clients = services.map((url) => new KeepClient(url))
     this.#systemRoot = systemRoot
   }

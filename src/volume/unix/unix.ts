@@ -41,9 +41,8 @@ export interface UnixOptions {
 /** Safe for concurrent use, also by other processes, keepstores among them. */
 export class UnixVolume implements TrashVolume {
   readonly deviceId: string
-  /** False with `readOnly`, whatever the type says: isWritable() and hasTrash() look at it. */
-  readonly allowWrite: true
-  readonly allowTrash: true
+  readonly allowWrite: boolean
+  readonly allowTrash: boolean
   readonly replication = 1
   readonly storageClasses: readonly string[]
   readonly #root: Root
@@ -61,8 +60,8 @@ export class UnixVolume implements TrashVolume {
     this.storageClasses = storageClasses
     this.#root = root
     this.deviceId = deviceId
-    this.allowWrite = !readOnly as true
-    this.allowTrash = !readOnly as true
+    this.allowWrite = !readOnly
+    this.allowTrash = !readOnly
     this.#disk = serialize ? new Mutex() : noMutex
     this.#chunk = serialize ? SERIAL_CHUNK : CHUNK
   }

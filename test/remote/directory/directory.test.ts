@@ -9,6 +9,7 @@ import {
   mkdtemp,
   rename,
   rm,
+  rmdir,
   symlink,
   truncate,
   utimes,
@@ -22,7 +23,7 @@ import fc from 'fast-check'
 import { UsageError } from '../../../src/errors.ts'
 import { openDirectory } from '../../../src/remote/directory/directory.ts'
 import { compareKeys, keyFromBytes } from '../../../src/remote/key.ts'
-import type { RemoteStore, Unlisted } from '../../../src/remote/remote.ts'
+import type { ListPage, RemoteStore, Unlisted } from '../../../src/remote/remote.ts'
 import { runs } from '../../fuzz.ts'
 import { failsWith, listAll, readAll, remoteSuite } from '../../suites/remote.ts'
 
@@ -38,6 +39,14 @@ async function put(top: string, key: string, data: Uint8Array): Promise<void> {
   await writeFile(`${scratch}/file`, data)
   await rename(`${scratch}/file`, path)
   await rm(scratch, { recursive: true })
+}
+
+/** Removes directories that are empty then, too: nothing is gone from those. */
+async function remove(root: string, key: string): Promise<void> {
+  await rm(`${root}/${key}`)
+  for (let parent = dirname(key); parent !== '.'; parent = dirname(parent)) {
+    if (readdirSync(`${root}/${parent}`).length === 0) await rmdir(`${root}/${parent}`)
+  }
 }
 
 /** A file cannot lie below another, nor can two paths be spelt in two ways. */
@@ -70,7 +79,7 @@ remoteSuite('directory', async () => {
   return {
     store,
     put: (key, data) => put(top, key, data),
-    remove: (key) => rm(`${root}/${key}`),
+    remove: (key) => remove(root, key),
     teardown: () => rm(top, { recursive: true }),
     canHold: (key) => canHold(root, key),
     openMissing: () => openDirectory({ kind: 'directory', root: join(top, 'missing') }),
@@ -124,6 +133,52 @@ describe('a directory', () => {
   it('lists nothing of an empty tree', async () => {
     await mkdir(file('a/b'), { recursive: true })
     assert.deepEqual(await keys(), [])
+  })
+
+  const emptyOnes = async (prefix = '') => {
+    const empty: string[] = []
+    for await (const page of store.list({ prefix })) empty.push(...(page.empty ?? []))
+    return empty
+  }
+
+  it('shows directories that are empty, as far as they matter, and says gone of nothing in them', async () => {
+    for (const name of ['bare', 'deep/bare', 'full', 'special']) {
+      await mkdir(file(name), { recursive: true })
+    }
+    await writeFile(file('full/x'), 'x')
+    execFileSync('mkfifo', [`${root}/special/fifo`])
+    assert.deepEqual(await keys(), ['full/x'])
+    assert.deepEqual(await emptyOnes(), ['bare/', 'deep/bare/'])
+    assert.deepEqual(await emptyOnes('bare/x/'), ['bare/'])
+    assert.deepEqual(await emptyOnes('full/y'), [])
+    for (const key of ['bare/x', 'bare/missing/x', 'deep/bare/x', 'deep/bare/x/y']) {
+      assert.match((await failsWith(read(key), 'unreachable')).message, /bare\/" is empty/)
+      await failsWith(store.stat(key), 'unreachable')
+    }
+    for (const key of ['x', 'missing/x', 'deep/x', 'full/y', 'full/x/y', 'special/x']) {
+      await failsWith(read(key), 'gone')
+    }
+  })
+
+  it('shows a directory that is emptied while it is walked, as a disk that is unmounted', async () => {
+    for (const name of ['disk/a', 'disk/b']) await mkdir(file(name), { recursive: true })
+    for (let i = 0; i < 1000; i++) await writeFile(file(`disk/a/${i}`), '')
+    for (const name of ['disk/b/1', 'disk/c', 'z']) await writeFile(file(name), '')
+    const pages: ListPage[] = []
+    for await (const page of store.list()) {
+      if (pages.push(page) > 1) continue
+      for (const name of ['a', 'b', 'c']) await rm(file(`disk/${name}`), { recursive: true })
+    }
+    const [first, ...rest] = pages
+    assert.equal(first?.objects.length, 1000)
+    assert.deepEqual(
+      rest.flatMap(({ objects }) => objects.map(({ key }) => key)),
+      ['z'],
+    )
+    assert.deepEqual(
+      rest.flatMap(({ empty }) => empty),
+      ['disk/'],
+    )
   })
 
   it('holds names that are not UTF-8', async () => {
@@ -324,7 +379,9 @@ describe('a directory', () => {
     await pages.next()
     await rm(file('b'), { recursive: true })
     await symlink('a', file('b'))
-    assert.equal((await pages.next()).done, true)
+    for await (const { objects } of { [Symbol.asyncIterator]: () => pages }) {
+      assert.deepEqual(objects, [])
+    }
   })
 
   it('shows paths that are too long for the catalog as unlisted', async () => {
@@ -420,6 +477,30 @@ describe('a directory', () => {
         seen.add(etag)
       }
       assert.equal(seen.size, changes.length + 1)
+    })
+
+    it('is the same in another inode to whom proves its bytes, and to nobody else', async () => {
+      await utimes(file('object'), 1000, 1000)
+      const { etag } = await store.stat('object')
+      execFileSync('cp', ['-p', `${root}/object`, `${root}/copy`])
+      await rename(file('copy'), file('object'))
+      await failsWith(readAll(store, { ...request, etag }), 'changed')
+      const proving = { ...request, etag, willProve: true }
+      assert.ok((await readAll(store, proving)).equals(chunk))
+      await utimes(file('object'), 1000, 2000)
+      await failsWith(readAll(store, proving), 'changed')
+      await appendFile(file('object'), 'more')
+      await utimes(file('object'), 1000, 1000)
+      await failsWith(readAll(store, proving), 'changed')
+    })
+
+    it('may have another name by the end of a read that is proven', async () => {
+      const { etag } = await store.stat('object')
+      let calls = 0
+      await store.read({ ...request, etag, willProve: true }, async () => {
+        if (calls++ === 0) await rename(file('object'), file('moved'))
+      })
+      assert.ok(calls > 1)
     })
 
     it('is changed when it is written to while it is read', async () => {

@@ -3,8 +3,19 @@ import { existsSync, readdirSync } from 'node:fs'
 import { mkdir, mkdtemp, realpath, rename, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { after, before, beforeEach, describe, it } from 'node:test'
-import { examine, type File, isReached, openFile } from '../../../src/remote/directory/file.ts'
+import { after, before, beforeEach, describe, it, test } from 'node:test'
+import {
+  examine,
+  type File,
+  isReached,
+  openFile,
+  writtenPartOf,
+} from '../../../src/remote/directory/file.ts'
+
+test('the part of an ETag that a write changes is size and mtime', () => {
+  const parts = ['5-1a-ff-2', '5--1a-ff-2', '5-1a--ff-2', '0-0-0-0', 'other'].map(writtenPartOf)
+  assert.deepEqual(parts, ['5-1a', '5--1a', '5-1a', '0-0', 'other'])
+})
 
 describe('opening a file that was looked at before', () => {
   let top: string

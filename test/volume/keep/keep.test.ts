@@ -5,13 +5,12 @@ import { createServer, type RequestListener } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { PassThrough, Readable } from 'node:stream'
+import { Readable } from 'node:stream'
 import { after, describe, type TestContext, test } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
 import fc from 'fast-check'
 import { RemoteError } from '../../../src/remote/remote.ts'
 import { makeMount, shownMounts } from '../../../src/server/mounts.ts'
-import { createLog } from '../../../src/server/request-log.ts'
 import { startServer } from '../../../src/server/serve.ts'
 import { FailureMemory } from '../../../src/volume/failure-memory.ts'
 import { readIndex } from '../../../src/volume/keep/index-lines.ts'
@@ -21,6 +20,7 @@ import { readBlock } from '../../../src/volume/read-block.ts'
 import type { Failover } from '../../../src/volume/source-walk.ts'
 import { UnixVolume } from '../../../src/volume/unix/unix.ts'
 import { VolumeFull } from '../../../src/volume/volume.ts'
+import { serveOptions } from '../../server/harness.ts'
 import { readFrom, type VolumeFixture, volumeSuite } from '../../suites/volume.ts'
 import { makeBlock } from '../fakes.ts'
 
@@ -33,15 +33,8 @@ const { data, hash } = makeBlock(100_000)
 
 /** A keep service of our own, over a directory. */
 async function startService(root: string) {
-  const volume = await UnixVolume.open(root)
-  const log = createLog(new PassThrough().resume())
-  const listen = { host: '127.0.0.1', port: 0 }
-  const server = await startServer({
-    mounts: [makeMount(volume, 'zzzzz')],
-    listen,
-    log,
-    tokens: { systemRoot: 'root-token' },
-  })
+  const volumes = [await UnixVolume.open(root)]
+  const server = await startServer(serveOptions({ volumes, tokens: { systemRoot: 'root-token' } }))
   return { url: `http://${server.address}`, close: () => server.close() }
 }
 
