@@ -127,15 +127,19 @@ export class S3Requests {
     await this.#http.request(
       { origin: access.origin, method, path: target, headers },
       (answer) => {
-        refused = Math.floor(answer.status / 100) === 2 ? undefined : new S3Error(answer)
-        if (!isThrottling(refused)) this.#pacer.succeeded()
-        return refused?.sink ?? answered(answer)
+        if (Math.floor(answer.status / 100) !== 2) {
+          refused = new S3Error(answer)
+          return refused.sink
+        }
+        this.#pacer.succeeded()
+        return answered(answer)
       },
       signal,
     )
     if (refused === undefined) return
     refused.read()
     if (isThrottling(refused)) this.#pacer.throttled(refused.retryAfter)
+    else this.#pacer.succeeded()
     throw refused
   }
 

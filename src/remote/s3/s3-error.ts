@@ -8,7 +8,10 @@ const MAX_BODY = 64 * 1024
 const REGION = /^[a-z0-9-]{1,40}$/
 /** Statuses that may be another one next time. */
 const TRANSIENT_STATUSES = new Set([429, 500, 502, 503, 504])
-const TRANSIENT_CODES = new Set(['RequestTimeout', 'SlowDown', 'Throttling', 'ThrottlingException'])
+const TRANSIENT_CODES = new Set(['RequestTimeout'])
+/** As the AWS SDKs have it. What MinIO calls SlowDownRead is one object that it cannot read. */
+const THROTTLING_CODE =
+  /^(SlowDown|TooManyRequests|(Request|Bandwidth)LimitExceeded|(Request)?Throttl\w+)$/
 
 /** An answer whose status is not 2xx. It is read while it comes in, then thrown. */
 export class S3Error extends Error {
@@ -37,6 +40,11 @@ export class S3Error extends Error {
   readonly sink: Sink = (chunk) => {
     this.#length += chunk.length
     if (this.#length <= MAX_BODY) this.#body.push(Buffer.from(chunk))
+  }
+
+  /** True where something on the way has answered, in words of its own. */
+  get isForeign(): boolean {
+    return this.code === undefined && this.#length > 0
   }
 
   /** Returns the error, with what its body says. */
@@ -71,13 +79,16 @@ export function regionNamedBy({ status, region }: S3Error): string | undefined {
 export function isTransient(error: unknown): boolean {
   if (error instanceof TransportError) return true
   if (!(error instanceof S3Error)) return false
-  return TRANSIENT_STATUSES.has(error.status) || TRANSIENT_CODES.has(error.code ?? '')
+  const { status, code = '' } = error
+  return TRANSIENT_STATUSES.has(status) || TRANSIENT_CODES.has(code) || isThrottling(error)
 }
 
-/** True where the store asks us to be slower. */
+/**
+ * True where the store asks us to be slower, whatever we ask for. Once its body was read: 503 alone may
+ * be about one object, and only a proxy says it for all.
+ */
 export function isThrottling(error: unknown): error is S3Error {
   if (!(error instanceof S3Error)) return false
-  return (
-    error.status === 503 || error.status === 429 || /^(SlowDown|Throttling)/.test(error.code ?? '')
-  )
+  const { status, code = '', isForeign } = error
+  return status === 429 || (status === 503 && isForeign) || THROTTLING_CODE.test(code)
 }

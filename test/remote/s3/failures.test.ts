@@ -111,6 +111,20 @@ test('a store that is busy is asked again', async (t) => {
   }
 })
 
+test('an object that the store cannot read holds up no other', { timeout: 30_000 }, async (t) => {
+  const unreadable = s3Error(503, 'SlowDownRead', 'Unreadable', { 'Retry-After': '3600' })
+  const stub = await startStub(t, (asked) =>
+    asked.path.endsWith('/bad') ? unreadable : partOf(DATA, asked, ETAG),
+  )
+  const store = openBucket(t, stub, { attempts: 1 })
+  const { message } = await failsWith(
+    store.read({ ...REQUEST, key: 'bad' }, unwanted),
+    'unreachable',
+  )
+  assert.match(message, /SlowDownRead/)
+  assert.equal((await readAll(store, REQUEST)).length, REQUEST.length)
+})
+
 const entity = { ETag: `"${ETAG}"` }
 const DOUBTFUL: [name: string, Answer, RemoteFailure][] = [
   ['no ETag', empty(206, { 'Content-Range': 'bytes 4-23/43' }), 'unreachable'],
