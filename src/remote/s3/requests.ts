@@ -6,12 +6,13 @@ import { setTimeout } from 'node:timers/promises'
 import type { RequestCounts } from '../remote.ts'
 import { AccessCache, type AccessQuery, type AskAccess, type S3Access } from './access.ts'
 import { type Answered, HttpClient, type HttpLimits, TransportError } from './http.ts'
+import { Outage, type OutageLimits } from './outage.ts'
 import { Pacer } from './pacer.ts'
 import { isThrottling, isTransient, regionNamedBy, S3Error } from './s3-error.ts'
 import { encodeKey, encodeQuery, Signer } from './sigv4.ts'
 
-export interface RequestLimits extends HttpLimits {
-  /** Times a request is made until its answer is there; 3 by default. */
+export interface RequestLimits extends HttpLimits, OutageLimits {
+  /** Times a request is made until its answer is there, not counting those in an outage; 3 by default. */
   attempts?: number
 }
 
@@ -45,6 +46,7 @@ export class S3Requests {
   readonly #access: AccessCache
   readonly #signer = new Signer()
   readonly #pacer = new Pacer()
+  readonly #outage: Outage
   /** What was asked up to now. */
   readonly counts: RequestCounts = { list: 0, get: 0, head: 0 }
   readonly #attempts: number
@@ -57,6 +59,7 @@ export class S3Requests {
   constructor(ask: AskAccess, limits: RequestLimits, always: Record<string, string> = {}) {
     this.#http = new HttpClient(limits)
     this.#access = new AccessCache(ask)
+    this.#outage = new Outage(limits)
     this.#attempts = limits.attempts ?? ATTEMPTS
     this.#always = { 'user-agent': 'keepgw', ...always }
   }
@@ -69,7 +72,11 @@ export class S3Requests {
   async send(request: S3Request, answered: Answered, signal?: AbortSignal): Promise<void> {
     const learnt = new Set<Lesson>()
     let access = await this.#access.get()
-    for (let attempt = 1; ; attempt++) {
+    let { answers } = this.#outage
+    let failures = 0
+    /** Further ones in an outage: they count for nothing but how long to wait. */
+    let inOutage = 0
+    for (;;) {
       let begun = false
       try {
         const turn = this.#pacer.turn(signal)
@@ -87,13 +94,17 @@ export class S3Requests {
           // What the store taught us is no failed attempt; but it teaches each thing once.
           learnt.add(lesson)
           access = await this.#learn(lesson, error as S3Error, access)
-          attempt -= 1
           continue
         }
+        if (!isTransient(error)) throw error
+        const isAway = this.#outage.failed(answers)
+        answers = this.#outage.answers
+        inOutage = isAway ? inOutage + 1 : 0
+        if (!isAway) failures += 1
         // The pacer makes whoever is throttled wait, and that may take a while.
         const patience = isThrottling(error) ? THROTTLED_PATIENCE : 1
-        if (attempt >= this.#attempts * patience || !isTransient(error)) throw error
-        if (patience === 1) await this.#pauseAfter(attempt, signal)
+        if (failures >= this.#attempts * patience) throw error
+        if (patience === 1) await this.#pauseAfter(failures + inOutage, signal)
         access = await this.#access.get()
       }
     }
@@ -131,7 +142,7 @@ export class S3Requests {
           refused = new S3Error(answer)
           return refused.sink
         }
-        this.#pacer.succeeded()
+        this.#succeeded()
         return answered(answer)
       },
       signal,
@@ -139,8 +150,15 @@ export class S3Requests {
     if (refused === undefined) return
     refused.read()
     if (isThrottling(refused)) this.#pacer.throttled(refused.retryAfter)
-    else this.#pacer.succeeded()
+    else if (isTransient(refused)) this.#pacer.succeeded()
+    else this.#succeeded()
     throw refused
+  }
+
+  /** The store has answered as one does that is well. */
+  #succeeded(): void {
+    this.#pacer.succeeded()
+    this.#outage.answered()
   }
 
   /** Waits longer each time, and never as long as another that failed at the same moment. */

@@ -1,5 +1,5 @@
 /** Cells of indexing where the listing fails: a failed listing is never an empty bucket. */
-
+import { internalError } from '../fault.ts'
 import { put } from './bench.ts'
 import type { Cell } from './cell.ts'
 import { BAD_CERTIFICATES, isList, LATE_NAME, NO_NAME, REFUSED, redirecting } from './faults.ts'
@@ -108,6 +108,15 @@ export const indexListingCells: Cell[] = indexCells([
 
   listingAnswers('500 InternalError', 'once', learnsAll),
   listingAnswers('500 InternalError', 'always', keeps, { says: /InternalError/ }),
+  {
+    fault: 'listing: 500 InternalError',
+    moment: 'at the second page, eight times',
+    wires: (lab) => [
+      { fault: internalError, match: ({ path }) => path.includes('continuation-token'), times: 8 },
+      ...pages(wholeInTwo)(lab),
+    ],
+    ...findsAll,
+  },
   listingAnswers('503 SlowDown', 'once', learnsAll),
   listingAnswers('503 SlowDown, Retry-After: 1', 'once', learnsAll),
   listingAnswers('503 SlowDown, Retry-After: 3600', 'once', learnsAll),

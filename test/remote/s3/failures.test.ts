@@ -125,6 +125,39 @@ test('an object that the store cannot read holds up no other', { timeout: 30_000
   assert.equal((await readAll(store, REQUEST)).length, REQUEST.length)
 })
 
+test('a store that was there may be away for longer than a few attempts', async (t) => {
+  let away = 0
+  const stub = await startStub(t, (asked) =>
+    away-- > 0 ? internalError : partOf(DATA, asked, ETAG),
+  )
+  const store = openBucket(t, stub, { attempts: 1, outage: 3_600_000 })
+  await readAll(store, REQUEST)
+  away = 3
+  assert.equal((await readAll(store, REQUEST)).length, REQUEST.length)
+  assert.equal(stub.requests.length, 5)
+})
+
+test('a store that has never answered is not waited for', async (t) => {
+  const stub = await startStub(t, () => internalError)
+  const store = openBucket(t, stub, { attempts: 2, outage: 3_600_000 })
+  await failsWith(store.read(REQUEST, unwanted), 'unreachable')
+  assert.equal(stub.requests.length, 2)
+})
+
+test('an object that fails while others are read is not waited for', async (t) => {
+  const stub = await startStub(t, (asked) =>
+    asked.path.endsWith('/bad') ? internalError : partOf(DATA, asked, ETAG),
+  )
+  const store = openBucket(t, stub, { attempts: 2, outage: 3_600_000 })
+  let hasFailed = false
+  const failing = failsWith(store.read({ ...REQUEST, key: 'bad' }, unwanted), 'unreachable')
+  const failed = failing.finally(() => {
+    hasFailed = true
+  })
+  while (!hasFailed) await readAll(store, REQUEST)
+  assert.match((await failed).message, /InternalError/)
+})
+
 const entity = { ETag: `"${ETAG}"` }
 const DOUBTFUL: [name: string, Answer, RemoteFailure][] = [
   ['no ETag', empty(206, { 'Content-Range': 'bytes 4-23/43' }), 'unreachable'],
