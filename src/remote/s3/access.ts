@@ -54,12 +54,15 @@ export class AccessError extends Error {
 
 /** Expiring credentials are asked for this often; whoever is asked knows when they must be new. */
 const MAX_AGE_MS = 60_000
+/** Refused ones are asked for no more often: each request that a server answers may find them refused. */
+const RENEWAL_MS = 10_000
 
 /** Remembers the answer. Safe for concurrent use: those who need it at the same time ask once. */
 export class AccessCache {
   readonly #ask: AskAccess
   #known: Promise<S3Access> | undefined
   #since = 0
+  #renewedAt = Number.NEGATIVE_INFINITY
 
   constructor(ask: AskAccess) {
     this.#ask = ask
@@ -74,10 +77,22 @@ export class AccessCache {
     return isOld && this.#known === known ? this.#update({}) : (this.#known ?? access)
   }
 
-  /** Returns another access than `refused`, which a store would not take. */
+  /**
+   * Returns another access than `refused`, which a store would not take; or the same, where newer
+   * credentials were asked for a moment ago.
+   */
   async renew(refused: S3Access, query: AccessQuery): Promise<S3Access> {
-    const known = await this.#known
-    return known === undefined || known === refused ? this.#update(query) : known
+    const asked = this.#known
+    const known = await asked
+    if (known !== undefined && known !== refused) return known
+    // Somebody else asks already.
+    if (this.#known !== undefined && this.#known !== asked) return this.#known
+    if (query.refresh) {
+      const now = performance.now()
+      if (known !== undefined && now < this.#renewedAt + RENEWAL_MS) return known
+      this.#renewedAt = now
+    }
+    return this.#update(query)
   }
 
   #update(query: AccessQuery): Promise<S3Access> {

@@ -32,11 +32,14 @@ const ATTEMPTS = 3
 const THROTTLED_PATIENCE = 3
 const FIRST_PAUSE_MS = 100
 const MAX_PAUSE_MS = 20_000
-/** Codes of credentials that are no longer good, though newer ones may be. */
-const EXPIRED = new Set([
+/** Codes of credentials that are no longer good, though newer ones may be: keys are replaced, too. */
+const OUTDATED = new Set([
   'ExpiredToken',
   'ExpiredTokenException',
+  'InvalidAccessKeyId',
+  'InvalidClientTokenId',
   'InvalidToken',
+  'InvalidTokenId',
   'TokenRefreshRequired',
 ])
 
@@ -176,7 +179,7 @@ export class S3Requests {
     if (!(error instanceof S3Error)) return undefined
     const region = regionNamedBy(error)
     if (region !== undefined && region !== access.region) return 'region'
-    if (EXPIRED.has(error.code ?? '')) return 'credentials'
+    if (OUTDATED.has(error.code ?? '')) return 'credentials'
     return error.code === 'RequestTimeTooSkewed' && error.date !== undefined ? 'clock' : undefined
   }
 

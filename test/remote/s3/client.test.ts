@@ -157,24 +157,31 @@ describe('credentials', () => {
     assert.throws(() => open(dir), UsageError)
   })
 
-  test('that have expired are asked for anew, and the request made again', async (t) => {
-    const credentialsFile = await write('credentials', profile('default', 'OLD'))
-    let isRenewed = false
-    const expired = s3Error(400, 'ExpiredToken', 'The provided token has expired.')
-    const renewing = startStub(t, (asked) => {
-      if (!isRenewed || signerOf(asked).startsWith('NEW/')) return play(asked)
-      return expired
+  for (const refusal of [
+    s3Error(400, 'ExpiredToken', 'The provided token has expired.'),
+    s3Error(403, 'InvalidAccessKeyId', 'The key does not exist in our records.'),
+    s3Error(403, 'InvalidTokenId', 'The security token is invalid.'),
+    s3Error(403, 'InvalidClientTokenId', 'The security token is invalid.'),
+  ]) {
+    const [, code] = /<Code>(.*)<.Code>/.exec(refusal.body!)!
+    test(`that are ${code} are asked for anew, and the request made again`, async (t) => {
+      const credentialsFile = await write('credentials', profile('default', 'OLD'))
+      let isRenewed = false
+      const renewing = startStub(t, (asked) => {
+        if (!isRenewed || signerOf(asked).startsWith('NEW/')) return play(asked)
+        return refusal
+      })
+      const { endpoint, requests } = await renewing
+      const store = openS3({ kind: 's3', bucket: 'bucket', endpoint, credentialsFile })
+      t.after(() => store.close())
+      await store.stat('key')
+      await write('credentials', profile('default', 'NEW'))
+      isRenewed = true
+      const data = await readAll(store, { key: 'key', offset: 0, length: 10 })
+      assert.ok(data.equals(DATA))
+      assert.deepEqual(requests.map(signerOf), ['OLD/us-east-1', 'OLD/us-east-1', 'NEW/us-east-1'])
     })
-    const { endpoint, requests } = await renewing
-    const store = openS3({ kind: 's3', bucket: 'bucket', endpoint, credentialsFile })
-    t.after(() => store.close())
-    await store.stat('key')
-    await write('credentials', profile('default', 'NEW'))
-    isRenewed = true
-    const data = await readAll(store, { key: 'key', offset: 0, length: 10 })
-    assert.ok(data.equals(DATA))
-    assert.deepEqual(requests.map(signerOf), ['OLD/us-east-1', 'OLD/us-east-1', 'NEW/us-east-1'])
-  })
+  }
 
   test('that stay expired fail once they were asked for', async (t) => {
     setEnvironment()
