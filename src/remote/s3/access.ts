@@ -17,8 +17,8 @@ export interface S3Access {
   service: string
   /** None: requests are sent unsigned. */
   credentials?: S3Credentials
-  /** True where the credentials end some day: then they are asked for anew now and again. */
-  expires: boolean
+  /** When the credentials end, milliseconds since 1970: infinite for never, 0 where nobody says. */
+  expires: number
 }
 
 export interface S3Credentials {
@@ -73,8 +73,8 @@ export class AccessCache {
     const known = this.#known
     if (known === undefined) return this.#update({})
     const access = await known
-    const isOld = access.expires && performance.now() - this.#since > MAX_AGE_MS
-    return isOld && this.#known === known ? this.#update({}) : (this.#known ?? access)
+    const isOld = access.expires < Infinity && performance.now() - this.#since > MAX_AGE_MS
+    return isOld && this.#known === known ? this.#update({}, access) : (this.#known ?? access)
   }
 
   /**
@@ -95,9 +95,11 @@ export class AccessCache {
     return this.#update(query)
   }
 
-  #update(query: AccessQuery): Promise<S3Access> {
+  /** `known`: what may still be good. They are new in good time, so whoever is asked may fail for a while. */
+  #update(query: AccessQuery, known?: S3Access): Promise<S3Access> {
     this.#since = performance.now()
     const answer = this.#ask(query).catch((error) => {
+      if (known !== undefined && Date.now() < known.expires) return known
       throw accessError(error)
     })
     this.#known = answer
