@@ -23,8 +23,11 @@ export interface S3Request {
   query?: Record<string, string>
   /** Names in lower case. */
   headers?: Record<string, string>
-  /** Make the request anew if its body breaks off: `answered` is then called once more. */
-  restart?: boolean
+  /**
+   * True once something of a body was passed on that cannot be taken back. Until then a request is made anew
+   * when its answer breaks off, and `answered` called once more.
+   */
+  begun?(): boolean
 }
 
 const ATTEMPTS = 3
@@ -80,18 +83,14 @@ export class S3Requests {
     /** Further ones in an outage: they count for nothing but how long to wait. */
     let inOutage = 0
     for (;;) {
-      let begun = false
       try {
         const turn = this.#pacer.turn(signal)
         if (turn !== undefined) await turn
-        return await this.#attempt(request, access, signal, (answer) => {
-          begun = request.restart !== true
-          return answered(answer)
-        })
+        return await this.#attempt(request, access, signal, answered)
       } catch (error) {
         signal?.throwIfAborted()
         this.#closing.signal.throwIfAborted()
-        if (begun) throw error
+        if (request.begun?.()) throw error
         const lesson = this.#lesson(error, access)
         if (lesson !== undefined && !learnt.has(lesson)) {
           // What the store taught us is no failed attempt; but it teaches each thing once.

@@ -45,7 +45,7 @@ class S3Store implements RemoteStore {
     const { bucket } = this.#reader
     return listObjects(
       (query, begin, signal) => {
-        return bucket.send({ method: 'GET', query, restart: true }, () => begin(), signal)
+        return bucket.send({ method: 'GET', query }, () => begin(), signal)
       },
       this.spec,
       options,

@@ -387,21 +387,26 @@ test('a read that goes on finds out that the object has changed', async (t) => {
   assert.deepEqual([bytes, error.delivered], [300_000, 300_000])
 })
 
-test('a connection that breaks before the headers is tried again', async (t) => {
-  const { proxy, store, data, key } = await broken(t)
-  for (const kind of ['cut', 'reset', 'stall'] as const) {
-    const rule = proxy.on(isGet, { kind }, { times: 1 })
-    const got = await readAll(store, { key, offset: 0, length: data.length })
-    assert.ok(got.equals(data))
-    assert.equal(rule.hits, 1)
-    proxy.clear()
-    proxy.on(isGet, { kind })
-    // A time-out is no abort of ours.
-    const read = store.read({ key, offset: 0, length: 10 }, unwanted)
-    assert.equal(isAbort(await failsWith(read, 'unreachable')), false)
-    proxy.clear()
-  }
-})
+for (const [where, at] of [
+  ['the headers', undefined],
+  ['the first byte', 0],
+] as const) {
+  test(`a connection that breaks before ${where} is tried again`, async (t) => {
+    const { proxy, store, data, key } = await broken(t)
+    for (const kind of ['cut', 'reset', 'stall'] as const) {
+      const rule = proxy.on(isGet, { kind, at }, { times: 1 })
+      const got = await readAll(store, { key, offset: 0, length: data.length })
+      assert.ok(got.equals(data))
+      assert.equal(rule.hits, 1)
+      proxy.clear()
+      proxy.on(isGet, { kind, at })
+      // A time-out is no abort of ours.
+      const read = store.read({ key, offset: 0, length: 10 }, unwanted)
+      assert.equal(isAbort(await failsWith(read, 'unreachable')), false)
+      proxy.clear()
+    }
+  })
+}
 
 test('a store that takes no connection is unreachable', async (t) => {
   const { proxy, store, key } = await broken(t)
