@@ -28,6 +28,8 @@ export interface S3Request {
    * when its answer breaks off, and `answered` called once more.
    */
   begun?(): boolean
+  /** Called when a body was taken to its end. Where that or the sink throws MalformedXml, the answer was none. */
+  ended?(): void
 }
 
 const ATTEMPTS = 3
@@ -73,7 +75,7 @@ export class S3Requests {
   /**
    * Resolves when an answer with a 2xx status was taken to its end; `answered` gets no other. Throws
    * S3Error for what the store refused, TransportError, an error of the access, the signal's
-   * reason, or what `answered` or its sink threw.
+   * reason, or what `answered`, its sink or `ended` threw.
    */
   async send(request: S3Request, answered: Answered, signal?: AbortSignal): Promise<void> {
     const learnt = new Set<Lesson>()
@@ -149,7 +151,7 @@ export class S3Requests {
       },
       signal,
     )
-    if (refused === undefined) return
+    if (refused === undefined) return request.ended?.()
     refused.read()
     if (isThrottling(refused)) this.#pacer.throttled(refused.retryAfter)
     else if (isTransient(refused)) this.#pacer.succeeded()

@@ -1,13 +1,14 @@
 /** What a store says when it refuses: "Error responses" of the S3 API reference. */
 import type { Sink } from '../remote.ts'
 import { type HttpAnswer, TransportError } from './http.ts'
+import { MalformedXml } from './xml.ts'
 
 /** S3's errors have less; what is longer comes from something else. */
 const MAX_BODY = 64 * 1024
 /** It becomes part of a host's name, so nothing else may pass. */
 const REGION = /^[a-z0-9-]{1,40}$/
-/** Statuses that may be another one next time. */
-const TRANSIENT_STATUSES = new Set([429, 500, 502, 503, 504])
+/** Statuses that may be another one next time; from 520 on, those of a proxy (Cloudflare) that misses the store. */
+const TRANSIENT_STATUSES = new Set([408, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524])
 const TRANSIENT_CODES = new Set(['RequestTimeout'])
 /** As the AWS SDKs have it. What MinIO calls SlowDownRead is one object that it cannot read. */
 const THROTTLING_CODE =
@@ -75,9 +76,9 @@ export function regionNamedBy({ status, region }: S3Error): string | undefined {
   return region !== undefined && REGION.test(region) ? region : undefined
 }
 
-/** True where the same request may do better later. */
+/** True where the same request may do better later: XML may have been cut or spoilt on its way. */
 export function isTransient(error: unknown): boolean {
-  if (error instanceof TransportError) return true
+  if (error instanceof TransportError || error instanceof MalformedXml) return true
   if (!(error instanceof S3Error)) return false
   const { status, code = '' } = error
   return TRANSIENT_STATUSES.has(status) || TRANSIENT_CODES.has(code) || isThrottling(error)

@@ -97,6 +97,7 @@ export const indexListingCells: Cell[] = indexCells([
   listingBreaks('cut short of its length', 'in the middle, always', keeps),
   listingBreaks('cut short of its length', 'at the last byte, always', keeps, { says: /closed/ }),
   listingBreaks('short, as its length says', 'at the start, always', keeps, { says: /no listing/ }),
+  listingBreaks('short, as its length says', 'in the middle, once', learnsAll),
   listingBreaks('short, as its length says', 'in the middle, always', keeps, {
     quick: true,
     says: /no listing/,
@@ -129,6 +130,8 @@ export const indexListingCells: Cell[] = indexCells([
   listingAnswers('404 NoSuchBucket', 'always', keeps, { says: /NoSuchBucket.*--endpoint-url/ }),
   listingAnswers("404, a proxy's page", 'always', keeps, { says: /status 404/ }),
   listingAnswers("200, a proxy's page", 'always', keeps, { says: /no listing/ }),
+  listingAnswers('200 InternalError', 'once', learnsAll),
+  listingAnswers('200 InternalError', 'always', keeps, { says: /no listing: .*InternalError/ }),
   {
     fault: 'listing: 307 to another endpoint',
     moment: 'at the start, always',
