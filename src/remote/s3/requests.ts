@@ -63,13 +63,13 @@ export class S3Requests {
   /** Milliseconds that the store's clock is ahead of this machine's, once that has mattered. */
   #clockOffset = 0
 
-  /** Throws UsageError for settings that cannot be right. `always`: headers of all requests. */
+  /** Throws UsageError for settings that cannot be right. `always`: headers of all requests, signed. */
   constructor(ask: AskAccess, limits: RequestLimits, always: Record<string, string> = {}) {
     this.#http = new HttpClient(limits)
     this.#access = new AccessCache(ask)
     this.#outage = new Outage(limits)
     this.#attempts = limits.attempts ?? ATTEMPTS
-    this.#always = { 'user-agent': 'keepgw', ...always }
+    this.#always = always
   }
 
   /**
@@ -132,11 +132,12 @@ export class S3Requests {
     this.counts[kindOf(request)] += 1
     const path = `${access.path}/${key === undefined ? '' : encodeKey(key)}`
     const search = formatQuery(query)
-    const headers = this.#signer.sign(
+    const signed = this.#signer.sign(
       { method, path, query: search, headers: { ...this.#always, ...request.headers } },
       access,
       Date.now() + this.#clockOffset,
     )
+    const headers = { ...unsignedHeaders(request, access), ...signed }
     const target = search === '' ? path : `${path}?${search}`
     let refused: S3Error | undefined
     await this.#http.request(
@@ -194,6 +195,20 @@ export class S3Requests {
       lesson === 'region' ? { region: regionNamedBy(error)! } : { refresh: true }
     return await this.#access.renew(access, query)
   }
+}
+
+/** Proxies may write it anew, which would break a signature. */
+const UNSIGNED = { 'user-agent': 'keepgw' }
+/**
+ * Google's store unpacks objects with Content-Encoding: gzip for who does not say this, whatever range is
+ * asked for. It writes the header anew.
+ */
+const UNSIGNED_FOR_GOOGLE = { ...UNSIGNED, 'accept-encoding': 'gzip' }
+
+function unsignedHeaders({ key }: S3Request, { host }: S3Access): Record<string, string> {
+  const isGoogle = /(^|\.)googleapis\.com(:\d+)?$/.test(host)
+  // It would pack listings, too.
+  return isGoogle && key !== undefined ? UNSIGNED_FOR_GOOGLE : UNSIGNED
 }
 
 /** What a refusal tells us to do otherwise. */
