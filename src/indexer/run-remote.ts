@@ -8,8 +8,8 @@ import { HashPool, type HashPoolOptions } from './hash-pool.ts'
 import type { IndexOptions } from './index-options.ts'
 import type { IndexObserver } from './run-tally.ts'
 
-/** Times a request is made until an answer's headers are there. */
-const ATTEMPTS = 5
+/** A run of hours is not to end, nor to leave objects out, because a store is started anew. */
+const PATIENCE = { attempts: 5, outage: 60_000 }
 
 /** One run's. Opens connections and threads only for what is asked of it. */
 export class RunRemote {
@@ -24,12 +24,14 @@ export class RunRemote {
     this.#mapping = mapping
     this.#observer = options.observer
     const { remote, ifMatch } = mapping.description
-    this.store = openRemote(reach(remote, options.remote), { ifMatch, attempts: ATTEMPTS })
+    this.store = openRemote(reach(remote, options.remote), { ifMatch, ...PATIENCE })
     const { concurrency, workers, bandwidthLimit } = options
     this.#poolOptions = {
       connections: concurrency,
       threads: workers,
-      attempts: ATTEMPTS,
+      ...PATIENCE,
+      // It has listed what is read.
+      hasAnswered: true,
       access: (query) => this.store.access(query),
       // All pools share it.
       ...(bandwidthLimit === undefined ? {} : { bandwidth: shareBandwidth(bandwidthLimit) }),

@@ -9,8 +9,12 @@ export interface OpenOptions {
   ifMatch?: boolean
   /** Connections at once, at most; unlimited by default. */
   connections?: number
-  /** Times a request is made until an answer's headers are there. */
+  /** Times a request is made until an answer is there, not counting those in an outage. */
   attempts?: number
+  /** Milliseconds for which the store may be away, once it has answered; none by default. */
+  outage?: number
+  /** True where it has answered others. */
+  hasAnswered?: boolean
 }
 
 /** Returns the store; nothing is sent before its first call. Throws UsageError for bad settings. */

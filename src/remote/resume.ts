@@ -27,7 +27,7 @@ export async function readResuming(
       if (!(error instanceof RemoteError)) throw error
       reached += error.delivered
       breaks = error.delivered > 0 ? 1 : breaks + 1
-      // Before the headers the store itself has tried again.
+      // Before the first byte the store itself has tried again.
       const worthIt = reached > 0 && reached < length && breaks <= MAX_BREAKS
       if (error.failure !== 'unreachable' || !worthIt) throw withDelivered(error, reached)
       await setTimeout(FIRST_PAUSE_MS * 2 ** (breaks - 1), undefined, signal ? { signal } : {})

@@ -18,8 +18,8 @@ export interface S3Access {
   service: string
   /** None: requests are sent unsigned. */
   credentials?: S3Credentials
-  /** True where the credentials end some day: then they are asked for anew now and again. */
-  expires: boolean
+  /** When the credentials end, milliseconds since 1970: infinite for never, 0 where nobody says. */
+  expires: number
 }
 
 /**
@@ -58,12 +58,15 @@ export class AccessError extends Error {
 
 /** Expiring credentials are asked for this often; whoever is asked knows when they must be new. */
 const MAX_AGE_MS = 60_000
+/** Refused ones are asked for no more often: each request that a server answers may find them refused. */
+const RENEWAL_MS = 10_000
 
 /** Remembers the answer. Safe for concurrent use: those who need it at the same time ask once. */
 export class AccessCache {
   readonly #ask: AskAccess
   #known: Promise<S3Access> | undefined
   #since = 0
+  #renewedAt = Number.NEGATIVE_INFINITY
 
   constructor(ask: AskAccess) {
     this.#ask = ask
@@ -74,19 +77,33 @@ export class AccessCache {
     const known = this.#known
     if (known === undefined) return this.#update({})
     const access = await known
-    const isOld = access.expires && performance.now() - this.#since > MAX_AGE_MS
-    return isOld && this.#known === known ? this.#update({}) : (this.#known ?? access)
+    const isOld = access.expires < Infinity && performance.now() - this.#since > MAX_AGE_MS
+    return isOld && this.#known === known ? this.#update({}, access) : (this.#known ?? access)
   }
 
-  /** Returns another access than `refused`, which a store would not take. Throws as get() does. */
+  /**
+   * Returns another access than `refused`, which a store would not take; or the same, where newer
+   * credentials were asked for a moment ago. Throws as get() does.
+   */
   async renew(refused: S3Access, query: AccessQuery): Promise<S3Access> {
-    const known = await this.#known
-    return known === undefined || known === refused ? this.#update(query) : known
+    const asked = this.#known
+    const known = await asked
+    if (known !== undefined && known !== refused) return known
+    // Somebody else asks already.
+    if (this.#known !== undefined && this.#known !== asked) return this.#known
+    if (query.refresh) {
+      const now = performance.now()
+      if (known !== undefined && now < this.#renewedAt + RENEWAL_MS) return known
+      this.#renewedAt = now
+    }
+    return this.#update(query)
   }
 
-  #update(query: AccessQuery): Promise<S3Access> {
+  /** `known`: what may still be good. They are new in good time, so whoever is asked may fail for a while. */
+  #update(query: AccessQuery, known?: S3Access): Promise<S3Access> {
     this.#since = performance.now()
     const answer = this.#ask(query).catch((error) => {
+      if (known !== undefined && Date.now() < known.expires) return known
       throw accessError(error)
     })
     this.#known = answer

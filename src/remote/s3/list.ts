@@ -7,12 +7,13 @@ import { MalformedXml } from './xml.ts'
 
 /**
  * Sends one GET of the bucket with this query, and resolves when the body of a 200 is taken to its
- * end. `begin` is called for each attempt, and returns who takes that attempt's body from its start.
- * What the taker throws comes through as it is, and is not tried again.
+ * end. `begin` is called for each attempt, and returns who takes that attempt's body from its start;
+ * `ended` at its end. MalformedXml of either has it tried again, and comes through in the end.
  */
 export type AskPage = (
   query: Record<string, string>,
   begin: () => Sink,
+  ended: () => void,
   signal?: AbortSignal,
 ) => Promise<void>
 
@@ -67,14 +68,18 @@ async function fetchPage(
   what: string,
   signal: AbortSignal | undefined,
 ): Promise<RawListing> {
-  let parser = new ListingParser()
+  let parser: ListingParser
+  let page: RawListing | undefined
   const begin = (): Sink => {
     parser = new ListingParser()
     return (chunk) => parser.write(chunk)
   }
+  const ended = (): void => {
+    page = parser.end()
+  }
   try {
-    await ask(query, begin, signal)
-    return parser.end()
+    await ask(query, begin, ended, signal)
+    return page!
   } catch (error) {
     signal?.throwIfAborted()
     // A proxy may greet with status 200.

@@ -52,24 +52,32 @@ class ListingReader implements XmlReader {
   isTruncated: boolean | undefined
   nextToken: string | undefined
   #object: ListedObject | undefined
+  /** The root is `<Error>`: S3 may fail when it has sent status 200 already. */
+  #isError = false
 
   open(name: string, depth: number): boolean {
     if (depth === PART_OF_OBJECT) return this.#object !== undefined && OF_OBJECT.has(name)
     if (depth === PART_OF_PAGE) {
       if (name === 'Contents') this.#object = new ListedObject()
-      return OF_PAGE.has(name)
+      return this.#isError ? name === 'Code' : OF_PAGE.has(name)
     }
-    if (depth === PAGE && name !== 'ListBucketResult') throw new MalformedXml(`<${name}>`)
+    if (depth === PAGE) {
+      this.#isError = name === 'Error'
+      if (!this.#isError && name !== 'ListBucketResult') throw new MalformedXml(`<${name}>`)
+    }
     return false
   }
 
   close(name: string, depth: number, text: string): void {
     if (depth === PART_OF_OBJECT) this.#object?.set(name, text)
     else if (depth === PART_OF_PAGE) this.#closePart(name, text)
+    else if (depth === PAGE && this.#isError) throw new MalformedXml('<Error>')
   }
 
   #closePart(name: string, text: string): void {
-    if (name === 'Contents') {
+    if (this.#isError) {
+      if (name === 'Code') throw new MalformedXml(`<Error>, ${text}`)
+    } else if (name === 'Contents') {
       this.#object!.mustBeWhole()
       this.objects.push(this.#object!)
       this.#object = undefined

@@ -13,8 +13,8 @@ const CUBIC = 0.4
 const MIN_RATE = 1
 /** Refusals within this time of a fall are of requests that were under way then. */
 const FALL_WINDOW_MS = 1000
-/** No store may silence us for longer. */
-const MAX_RETRY_AFTER_MS = 60_000
+/** No store may silence us for longer: who waits for a block has given up by then. */
+const MAX_RETRY_AFTER_MS = 20_000
 /** Turns that a late timer has missed are made up for, but no more than this long a backlog. */
 const LATENESS_MS = 50
 /** The rate is measured over a time like this. */

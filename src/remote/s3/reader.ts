@@ -49,7 +49,7 @@ export class S3Reader implements RemoteReader {
     const body = new Body(length, sink)
     try {
       await this.bucket.send(
-        { method: 'GET', key, headers },
+        { method: 'GET', key, headers, begun: () => body.delivered > 0 },
         (answer) => {
           this.#check(answer, request)
           return body.take

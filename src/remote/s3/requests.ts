@@ -6,13 +6,14 @@ import { setTimeout } from 'node:timers/promises'
 import type { RequestCounts } from '../remote.ts'
 import { AccessCache, type AccessQuery, type AskAccess, type S3Access } from './access.ts'
 import { type Answered, HttpClient, type HttpLimits, TransportError } from './http.ts'
+import { Outage, type OutageLimits } from './outage.ts'
 import { Pacer } from './pacer.ts'
 import { isThrottling, isTransient, regionNamedBy, S3Error } from './s3-error.ts'
 import { encodeKey, encodeQuery, Signer } from './sigv4.ts'
 
 /** What bounds the requests to a bucket. */
-export interface RequestLimits extends HttpLimits {
-  /** Times a request is made until its answer is there; 3 by default. */
+export interface RequestLimits extends HttpLimits, OutageLimits {
+  /** Times a request is made until its answer is there, not counting those in an outage; 3 by default. */
   attempts?: number
 }
 
@@ -24,8 +25,13 @@ export interface S3Request {
   query?: Record<string, string>
   /** Names in lower case. */
   headers?: Record<string, string>
-  /** Make the request anew if its body breaks off: `answered` is then called once more. */
-  restart?: boolean
+  /**
+   * True once something of a body was passed on that cannot be taken back. Until then a request is made anew
+   * when its answer breaks off, and `answered` called once more.
+   */
+  begun?(): boolean
+  /** Called when a body was taken to its end. Where that or the sink throws MalformedXml, the answer was none. */
+  ended?(): void
 }
 
 const ATTEMPTS = 3
@@ -33,11 +39,14 @@ const ATTEMPTS = 3
 const THROTTLED_PATIENCE = 3
 const FIRST_PAUSE_MS = 100
 const MAX_PAUSE_MS = 20_000
-/** Codes of credentials that are no longer good, though newer ones may be. */
-const EXPIRED = new Set([
+/** Codes of credentials that are no longer good, though newer ones may be: keys are replaced, too. */
+const OUTDATED = new Set([
   'ExpiredToken',
   'ExpiredTokenException',
+  'InvalidAccessKeyId',
+  'InvalidClientTokenId',
   'InvalidToken',
+  'InvalidTokenId',
   'TokenRefreshRequired',
 ])
 
@@ -47,6 +56,7 @@ export class S3Requests {
   readonly #access: AccessCache
   readonly #signer = new Signer()
   readonly #pacer = new Pacer()
+  readonly #outage: Outage
   /** What was asked up to now. */
   readonly counts: RequestCounts = { list: 0, get: 0, head: 0 }
   readonly #attempts: number
@@ -55,47 +65,52 @@ export class S3Requests {
   /** Milliseconds that the store's clock is ahead of this machine's, once that has mattered. */
   #clockOffset = 0
 
-  /** Throws UsageError for settings that cannot be right. `always`: headers of all requests. */
+  /** Throws UsageError for settings that cannot be right. `always`: headers of all requests, signed. */
   constructor(ask: AskAccess, limits: RequestLimits, always: Record<string, string> = {}) {
     this.#http = new HttpClient(limits)
     this.#access = new AccessCache(ask)
+    this.#outage = new Outage(limits)
     this.#attempts = limits.attempts ?? ATTEMPTS
-    this.#always = { 'user-agent': 'keepgw', ...always }
+    this.#always = always
   }
 
   /**
    * Resolves when an answer with a 2xx status was taken to its end; `answered` gets no other. Throws
    * S3Error for what the store refused, TransportError, an error of the access, the signal's
-   * reason, or what `answered` or its sink threw.
+   * reason, or what `answered`, its sink or `ended` threw.
    */
   async send(request: S3Request, answered: Answered, signal?: AbortSignal): Promise<void> {
     const learnt = new Set<Lesson>()
     let access = await this.#access.get()
-    for (let attempt = 1; ; attempt++) {
-      let begun = false
+    let { answers } = this.#outage
+    let failures = 0
+    /** Further ones in an outage: they count for nothing but how long to wait. */
+    let inOutage = 0
+    for (;;) {
       try {
         const turn = this.#pacer.turn(signal)
         if (turn !== undefined) await turn
-        return await this.#attempt(request, access, signal, (answer) => {
-          begun = request.restart !== true
-          return answered(answer)
-        })
+        return await this.#attempt(request, access, signal, answered)
       } catch (error) {
         signal?.throwIfAborted()
         this.#closing.signal.throwIfAborted()
-        if (begun) throw error
+        if (request.begun?.()) throw error
         const lesson = this.#lesson(error, access)
         if (lesson !== undefined && !learnt.has(lesson)) {
           // What the store taught us is no failed attempt; but it teaches each thing once.
           learnt.add(lesson)
           access = await this.#learn(lesson, error as S3Error, access)
-          attempt -= 1
           continue
         }
+        if (!isTransient(error)) throw error
+        const isAway = this.#outage.failed(answers)
+        answers = this.#outage.answers
+        inOutage = isAway ? inOutage + 1 : 0
+        if (!isAway) failures += 1
         // The pacer makes whoever is throttled wait, and that may take a while.
         const patience = isThrottling(error) ? THROTTLED_PATIENCE : 1
-        if (attempt >= this.#attempts * patience || !isTransient(error)) throw error
-        if (patience === 1) await this.#pauseAfter(attempt, signal)
+        if (failures >= this.#attempts * patience) throw error
+        if (patience === 1) await this.#pauseAfter(failures + inOutage, signal)
         access = await this.#access.get()
       }
     }
@@ -119,26 +134,38 @@ export class S3Requests {
     this.counts[kindOf(request)] += 1
     const path = `${access.path}/${key === undefined ? '' : encodeKey(key)}`
     const search = formatQuery(query)
-    const headers = this.#signer.sign(
+    const signed = this.#signer.sign(
       { method, path, query: search, headers: { ...this.#always, ...request.headers } },
       access,
       Date.now() + this.#clockOffset,
     )
+    const headers = { ...unsignedHeaders(request, access), ...signed }
     const target = search === '' ? path : `${path}?${search}`
     let refused: S3Error | undefined
     await this.#http.request(
       { origin: access.origin, method, path: target, headers },
       (answer) => {
-        refused = Math.floor(answer.status / 100) === 2 ? undefined : new S3Error(answer)
-        if (!isThrottling(refused)) this.#pacer.succeeded()
-        return refused?.sink ?? answered(answer)
+        if (Math.floor(answer.status / 100) !== 2) {
+          refused = new S3Error(answer)
+          return refused.sink
+        }
+        this.#succeeded()
+        return answered(answer)
       },
       signal,
     )
-    if (refused === undefined) return
+    if (refused === undefined) return request.ended?.()
     refused.read()
     if (isThrottling(refused)) this.#pacer.throttled(refused.retryAfter)
+    else if (isTransient(refused)) this.#pacer.succeeded()
+    else this.#succeeded()
     throw refused
+  }
+
+  /** The store has answered as one does that is well. */
+  #succeeded(): void {
+    this.#pacer.succeeded()
+    this.#outage.answered()
   }
 
   /** Waits longer each time, and never as long as another that failed at the same moment. */
@@ -156,7 +183,7 @@ export class S3Requests {
     if (!(error instanceof S3Error)) return undefined
     const region = regionNamedBy(error)
     if (region !== undefined && region !== access.region) return 'region'
-    if (EXPIRED.has(error.code ?? '')) return 'credentials'
+    if (OUTDATED.has(error.code ?? '')) return 'credentials'
     return error.code === 'RequestTimeTooSkewed' && error.date !== undefined ? 'clock' : undefined
   }
 
@@ -170,6 +197,20 @@ export class S3Requests {
       lesson === 'region' ? { region: regionNamedBy(error)! } : { refresh: true }
     return await this.#access.renew(access, query)
   }
+}
+
+/** Proxies may write it anew, which would break a signature. */
+const UNSIGNED = { 'user-agent': 'keepgw' }
+/**
+ * Google's store unpacks objects with Content-Encoding: gzip for who does not say this, whatever range is
+ * asked for. It writes the header anew.
+ */
+const UNSIGNED_FOR_GOOGLE = { ...UNSIGNED, 'accept-encoding': 'gzip' }
+
+function unsignedHeaders({ key }: S3Request, { host }: S3Access): Record<string, string> {
+  const isGoogle = /(^|\.)googleapis\.com(:\d+)?$/.test(host)
+  // It would pack listings, too.
+  return isGoogle && key !== undefined ? UNSIGNED_FOR_GOOGLE : UNSIGNED
 }
 
 /** What a refusal tells us to do otherwise. */

@@ -1,14 +1,18 @@
 /** What a store says when it refuses: "Error responses" of the S3 API reference. */
 import type { Sink } from '../remote.ts'
 import { type HttpAnswer, TransportError } from './http.ts'
+import { MalformedXml } from './xml.ts'
 
 /** S3's errors have less; what is longer comes from something else. */
 const MAX_BODY = 64 * 1024
 /** It becomes part of a host's name, so nothing else may pass. */
 const REGION = /^[a-z0-9-]{1,40}$/
-/** Statuses that may be another one next time. */
-const TRANSIENT_STATUSES = new Set([429, 500, 502, 503, 504])
-const TRANSIENT_CODES = new Set(['RequestTimeout', 'SlowDown', 'Throttling', 'ThrottlingException'])
+/** Statuses that may be another one next time; from 520 on, those of a proxy (Cloudflare) that misses the store. */
+const TRANSIENT_STATUSES = new Set([408, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524])
+const TRANSIENT_CODES = new Set(['RequestTimeout'])
+/** As the AWS SDKs have it. What MinIO calls SlowDownRead is one object that it cannot read. */
+const THROTTLING_CODE =
+  /^(SlowDown|TooManyRequests|(Request|Bandwidth)LimitExceeded|(Request)?Throttl\w+)$/
 
 /** An answer whose status is not 2xx. It is read while it comes in, then thrown. */
 export class S3Error extends Error {
@@ -39,6 +43,11 @@ export class S3Error extends Error {
     if (this.#length <= MAX_BODY) this.#body.push(Buffer.from(chunk))
   }
 
+  /** True where something on the way has answered, in words of its own. */
+  get isForeign(): boolean {
+    return this.code === undefined && this.#length > 0
+  }
+
   /** Returns the error, with what its body says. */
   read(): this {
     const text = this.#length <= MAX_BODY ? Buffer.concat(this.#body).toString() : ''
@@ -67,17 +76,20 @@ export function regionNamedBy({ status, region }: S3Error): string | undefined {
   return region !== undefined && REGION.test(region) ? region : undefined
 }
 
-/** True where the same request may do better later. */
+/** True where the same request may do better later: XML may have been cut or spoilt on its way. */
 export function isTransient(error: unknown): boolean {
-  if (error instanceof TransportError) return true
+  if (error instanceof TransportError || error instanceof MalformedXml) return true
   if (!(error instanceof S3Error)) return false
-  return TRANSIENT_STATUSES.has(error.status) || TRANSIENT_CODES.has(error.code ?? '')
+  const { status, code = '' } = error
+  return TRANSIENT_STATUSES.has(status) || TRANSIENT_CODES.has(code) || isThrottling(error)
 }
 
-/** True where the store asks us to be slower. */
+/**
+ * True where the store asks us to be slower, whatever we ask for. Once its body was read: 503 alone may
+ * be about one object, and only a proxy says it for all.
+ */
 export function isThrottling(error: unknown): error is S3Error {
   if (!(error instanceof S3Error)) return false
-  return (
-    error.status === 503 || error.status === 429 || /^(SlowDown|Throttling)/.test(error.code ?? '')
-  )
+  const { status, code = '', isForeign } = error
+  return status === 429 || (status === 503 && isForeign) || THROTTLING_CODE.test(code)
 }

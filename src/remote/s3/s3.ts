@@ -44,8 +44,8 @@ class S3Store implements RemoteStore {
   list(options: ListOptions = {}): AsyncIterable<ListPage> {
     const { bucket } = this.#reader
     return listObjects(
-      (query, begin, signal) => {
-        return bucket.send({ method: 'GET', query, restart: true }, () => begin(), signal)
+      (query, begin, ended, signal) => {
+        return bucket.send({ method: 'GET', query, ended }, () => begin(), signal)
       },
       this.spec,
       options,

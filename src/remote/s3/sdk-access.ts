@@ -55,14 +55,14 @@ async function resolveAccess(
     region: scheme?.signingRegion ?? (await client.config.region()),
     service: scheme?.signingName ?? 's3',
   }
-  if (spec.anonymous) return { ...access, expires: false }
+  if (spec.anonymous) return { ...access, expires: Infinity }
   if (session !== undefined) {
     const credentials = credentialsOf(session, 'x-amz-s3session-token')
-    return { ...access, credentials, expires: true }
+    return { ...access, credentials, expires: session.expiration?.getTime() ?? 0 }
   }
   const identity = await client.config.credentials({ forceRefresh: refresh })
   const credentials = credentialsOf(identity, 'x-amz-security-token')
-  return { ...access, credentials, expires: identity.expiration !== undefined }
+  return { ...access, credentials, expires: identity.expiration?.getTime() ?? Infinity }
 }
 
 interface AuthScheme {
@@ -74,6 +74,7 @@ interface Identity {
   accessKeyId: string
   secretAccessKey: string
   sessionToken?: string | undefined
+  expiration?: Date | undefined
 }
 
 interface Prepared {

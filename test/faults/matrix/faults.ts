@@ -36,6 +36,7 @@ export const BREAKS = {
 export const ANSWERS = {
   '300 kB/s': { kind: 'slow', bytesPerSecond: 300_000 },
   '500 InternalError': internalError,
+  '200 InternalError': { ...internalError, status: 200 },
   '503 SlowDown': slowDown(),
   '503 SlowDown, Retry-After: 1': slowDown(1),
   '503 SlowDown, Retry-After: 3600': slowDown(3600),

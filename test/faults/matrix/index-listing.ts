@@ -1,5 +1,5 @@
 /** Cells of indexing where the listing fails: a failed listing is never an empty bucket. */
-
+import { internalError } from '../fault.ts'
 import { put } from './bench.ts'
 import type { Cell } from './cell.ts'
 import { BAD_CERTIFICATES, isList, LATE_NAME, NO_NAME, REFUSED, redirecting } from './faults.ts'
@@ -97,6 +97,7 @@ export const indexListingCells: Cell[] = indexCells([
   listingBreaks('cut short of its length', 'in the middle, always', keeps),
   listingBreaks('cut short of its length', 'at the last byte, always', keeps, { says: /closed/ }),
   listingBreaks('short, as its length says', 'at the start, always', keeps, { says: /no listing/ }),
+  listingBreaks('short, as its length says', 'in the middle, once', learnsAll),
   listingBreaks('short, as its length says', 'in the middle, always', keeps, {
     quick: true,
     says: /no listing/,
@@ -108,6 +109,15 @@ export const indexListingCells: Cell[] = indexCells([
 
   listingAnswers('500 InternalError', 'once', learnsAll),
   listingAnswers('500 InternalError', 'always', keeps, { says: /InternalError/ }),
+  {
+    fault: 'listing: 500 InternalError',
+    moment: 'at the second page, eight times',
+    wires: (lab) => [
+      { fault: internalError, match: ({ path }) => path.includes('continuation-token'), times: 8 },
+      ...pages(wholeInTwo)(lab),
+    ],
+    ...findsAll,
+  },
   listingAnswers('503 SlowDown', 'once', learnsAll),
   listingAnswers('503 SlowDown, Retry-After: 1', 'once', learnsAll),
   listingAnswers('503 SlowDown, Retry-After: 3600', 'once', learnsAll),
@@ -120,6 +130,8 @@ export const indexListingCells: Cell[] = indexCells([
   listingAnswers('404 NoSuchBucket', 'always', keeps, { says: /NoSuchBucket.*--endpoint-url/ }),
   listingAnswers("404, a proxy's page", 'always', keeps, { says: /status 404/ }),
   listingAnswers("200, a proxy's page", 'always', keeps, { says: /no listing/ }),
+  listingAnswers('200 InternalError', 'once', learnsAll),
+  listingAnswers('200 InternalError', 'always', keeps, { says: /no listing: .*InternalError/ }),
   {
     fault: 'listing: 307 to another endpoint',
     moment: 'at the start, always',

@@ -117,6 +117,21 @@ export const indexReadingCells: Cell[] = indexCells([
 
   answers('500 InternalError', 'once', learnsAll),
   answers('500 InternalError', 'always', leavesIt, { says: /not indexed: .*block: InternalError/ }),
+  {
+    fault: 'read: 500 InternalError',
+    moment: 'from the sixth read on, twelve times',
+    wires: () => [
+      {
+        fault: ANSWERS['500 InternalError'],
+        match: (request) => !isList(request),
+        after: READ_BEFORE,
+        times: 12,
+      },
+    ],
+    flags: ['--concurrency=2'],
+    ...learnsAll,
+    quick: true,
+  },
   answers('503 SlowDown', 'once', learnsAll),
   answers('503 SlowDown, Retry-After: 1', 'once', learnsAll),
   answers('503 SlowDown', 'always', leavesIt, { says: /not indexed: .*block: SlowDown/ }),

@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, describe, type TestContext, test } from 'node:test'
 import { UsageError } from '../../../src/errors.ts'
 import { RemoteError, type S3Spec } from '../../../src/remote/remote.ts'
+import { type S3Request, S3Requests } from '../../../src/remote/s3/requests.ts'
 import { openS3 } from '../../../src/remote/s3/s3.ts'
 import { type Answer, s3Error } from '../../faults/fault.ts'
 import { makeBucket, NO_S3, sharedS3 } from '../../servers/s3.ts'
@@ -157,24 +158,31 @@ describe('credentials', () => {
     assert.throws(() => open(dir), UsageError)
   })
 
-  test('that have expired are asked for anew, and the request made again', async (t) => {
-    const credentialsFile = await write('credentials', profile('default', 'OLD'))
-    let isRenewed = false
-    const expired = s3Error(400, 'ExpiredToken', 'The provided token has expired.')
-    const renewing = startStub(t, (asked) => {
-      if (!isRenewed || signerOf(asked).startsWith('NEW/')) return play(asked)
-      return expired
+  for (const refusal of [
+    s3Error(400, 'ExpiredToken', 'The provided token has expired.'),
+    s3Error(403, 'InvalidAccessKeyId', 'The key does not exist in our records.'),
+    s3Error(403, 'InvalidTokenId', 'The security token is invalid.'),
+    s3Error(403, 'InvalidClientTokenId', 'The security token is invalid.'),
+  ]) {
+    const [, code] = /<Code>(.*)<.Code>/.exec(refusal.body!)!
+    test(`that are ${code} are asked for anew, and the request made again`, async (t) => {
+      const credentialsFile = await write('credentials', profile('default', 'OLD'))
+      let isRenewed = false
+      const renewing = startStub(t, (asked) => {
+        if (!isRenewed || signerOf(asked).startsWith('NEW/')) return play(asked)
+        return refusal
+      })
+      const { endpoint, requests } = await renewing
+      const store = openS3({ kind: 's3', bucket: 'bucket', endpoint, credentialsFile })
+      t.after(() => store.close())
+      await store.stat('key')
+      await write('credentials', profile('default', 'NEW'))
+      isRenewed = true
+      const data = await readAll(store, { key: 'key', offset: 0, length: 10 })
+      assert.ok(data.equals(DATA))
+      assert.deepEqual(requests.map(signerOf), ['OLD/us-east-1', 'OLD/us-east-1', 'NEW/us-east-1'])
     })
-    const { endpoint, requests } = await renewing
-    const store = openS3({ kind: 's3', bucket: 'bucket', endpoint, credentialsFile })
-    t.after(() => store.close())
-    await store.stat('key')
-    await write('credentials', profile('default', 'NEW'))
-    isRenewed = true
-    const data = await readAll(store, { key: 'key', offset: 0, length: 10 })
-    assert.ok(data.equals(DATA))
-    assert.deepEqual(requests.map(signerOf), ['OLD/us-east-1', 'OLD/us-east-1', 'NEW/us-east-1'])
-  })
+  }
 
   test('that stay expired fail once they were asked for', async (t) => {
     setEnvironment()
@@ -244,6 +252,37 @@ describe('an endpoint', () => {
     setEnvironment()
     for (const { path } of await useAll(t, {})) assert.match(path, /^\/bucket(\/|\?)/)
   })
+})
+
+test('what a proxy may write anew is not signed', async (t) => {
+  setEnvironment()
+  for (const { headers } of await useAll(t, { requestPayer: 'requester' })) {
+    assert.equal(headers['user-agent'], 'keepgw')
+    const [, signed] = /SignedHeaders=([^,]*)/.exec(headers.authorization!)!
+    assert.match(signed!, /^host;.*x-amz-date;x-amz-request-payer$/)
+    assert.doesNotMatch(signed!, /user-agent/)
+  }
+})
+
+test('Google’s store is asked for objects as they are stored, others are not', async (t) => {
+  const stub = await startStub(t, play)
+  const credentials = { accessKeyId: 'ME', secretAccessKey: 'secret', tokenHeader: 'x' }
+  const ask = async (host: string, request: Pick<S3Request, 'key'>): Promise<Asked> => {
+    const where = { origin: stub.endpoint, host, path: '/bucket', region: 'auto', service: 's3' }
+    const requests = new S3Requests(async () => ({ ...where, credentials, expires: Infinity }), {})
+    t.after(() => requests.close())
+    await requests.send({ method: 'HEAD', ...request }, () => () => {})
+    return stub.requests.at(-1)!
+  }
+  for (const host of ['storage.googleapis.com', 'bucket.storage.googleapis.com:443']) {
+    const { headers } = await ask(host, { key: 'key' })
+    assert.equal(headers['accept-encoding'], 'gzip')
+    assert.doesNotMatch(headers.authorization!, /accept-encoding/)
+    assert.equal((await ask(host, {})).headers['accept-encoding'], undefined)
+  }
+  for (const host of ['s3.amazonaws.com', 'evilgoogleapis.com', 'googleapis.com.example.org']) {
+    assert.equal((await ask(host, { key: 'key' })).headers['accept-encoding'], undefined)
+  }
 })
 
 test('who agrees to pay says so in each request', async (t) => {

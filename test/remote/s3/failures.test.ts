@@ -111,6 +111,53 @@ test('a store that is busy is asked again', async (t) => {
   }
 })
 
+test('an object that the store cannot read holds up no other', { timeout: 30_000 }, async (t) => {
+  const unreadable = s3Error(503, 'SlowDownRead', 'Unreadable', { 'Retry-After': '3600' })
+  const stub = await startStub(t, (asked) =>
+    asked.path.endsWith('/bad') ? unreadable : partOf(DATA, asked, ETAG),
+  )
+  const store = openBucket(t, stub, { attempts: 1 })
+  const { message } = await failsWith(
+    store.read({ ...REQUEST, key: 'bad' }, unwanted),
+    'unreachable',
+  )
+  assert.match(message, /SlowDownRead/)
+  assert.equal((await readAll(store, REQUEST)).length, REQUEST.length)
+})
+
+test('a store that was there may be away for longer than a few attempts', async (t) => {
+  let away = 0
+  const stub = await startStub(t, (asked) =>
+    away-- > 0 ? internalError : partOf(DATA, asked, ETAG),
+  )
+  const store = openBucket(t, stub, { attempts: 1, outage: 3_600_000 })
+  await readAll(store, REQUEST)
+  away = 3
+  assert.equal((await readAll(store, REQUEST)).length, REQUEST.length)
+  assert.equal(stub.requests.length, 5)
+})
+
+test('a store that has never answered is not waited for', async (t) => {
+  const stub = await startStub(t, () => internalError)
+  const store = openBucket(t, stub, { attempts: 2, outage: 3_600_000 })
+  await failsWith(store.read(REQUEST, unwanted), 'unreachable')
+  assert.equal(stub.requests.length, 2)
+})
+
+test('an object that fails while others are read is not waited for', async (t) => {
+  const stub = await startStub(t, (asked) =>
+    asked.path.endsWith('/bad') ? internalError : partOf(DATA, asked, ETAG),
+  )
+  const store = openBucket(t, stub, { attempts: 2, outage: 3_600_000 })
+  let hasFailed = false
+  const failing = failsWith(store.read({ ...REQUEST, key: 'bad' }, unwanted), 'unreachable')
+  const failed = failing.finally(() => {
+    hasFailed = true
+  })
+  while (!hasFailed) await readAll(store, REQUEST)
+  assert.match((await failed).message, /InternalError/)
+})
+
 const entity = { ETag: `"${ETAG}"` }
 const DOUBTFUL: [name: string, Answer, RemoteFailure][] = [
   ['no ETag', empty(206, { 'Content-Range': 'bytes 4-23/43' }), 'unreachable'],
@@ -340,21 +387,26 @@ test('a read that goes on finds out that the object has changed', async (t) => {
   assert.deepEqual([bytes, error.delivered], [300_000, 300_000])
 })
 
-test('a connection that breaks before the headers is tried again', async (t) => {
-  const { proxy, store, data, key } = await broken(t)
-  for (const kind of ['cut', 'reset', 'stall'] as const) {
-    const rule = proxy.on(isGet, { kind }, { times: 1 })
-    const got = await readAll(store, { key, offset: 0, length: data.length })
-    assert.ok(got.equals(data))
-    assert.equal(rule.hits, 1)
-    proxy.clear()
-    proxy.on(isGet, { kind })
-    // A time-out is no abort of ours.
-    const read = store.read({ key, offset: 0, length: 10 }, unwanted)
-    assert.equal(isAbort(await failsWith(read, 'unreachable')), false)
-    proxy.clear()
-  }
-})
+for (const [where, at] of [
+  ['the headers', undefined],
+  ['the first byte', 0],
+] as const) {
+  test(`a connection that breaks before ${where} is tried again`, async (t) => {
+    const { proxy, store, data, key } = await broken(t)
+    for (const kind of ['cut', 'reset', 'stall'] as const) {
+      const rule = proxy.on(isGet, { kind, at }, { times: 1 })
+      const got = await readAll(store, { key, offset: 0, length: data.length })
+      assert.ok(got.equals(data))
+      assert.equal(rule.hits, 1)
+      proxy.clear()
+      proxy.on(isGet, { kind, at })
+      // A time-out is no abort of ours.
+      const read = store.read({ key, offset: 0, length: 10 }, unwanted)
+      assert.equal(isAbort(await failsWith(read, 'unreachable')), false)
+      proxy.clear()
+    }
+  })
+}
 
 test('a store that takes no connection is unreachable', async (t) => {
   const { proxy, store, key } = await broken(t)

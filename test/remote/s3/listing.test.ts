@@ -149,7 +149,11 @@ const UNBELIEVED: [name: string, pages: Answer[], message: RegExp][] = [
   ['garbage', [ok('\u0000\u0001 garbage')], /listing s3:\/\/bucket\//],
   ['nothing at all', [ok('')], /no listing/],
   ['an HTML page', [ok('<!DOCTYPE html><html><head></head><body>Welcome</body></html>')], /./],
-  ['an error with status 200', [ok('<Error><Code>InternalError</Code></Error>')], /./],
+  [
+    'an error with status 200',
+    [ok('<Error><Code>InternalError</Code></Error>')],
+    /no listing: <Error>, InternalError/,
+  ],
   ['half a page', [ok(whole.slice(0, whole.length / 2))], /./],
   ['a page cut behind an object', [ok(whole.slice(0, whole.indexOf('</Contents>') + 11))], /./],
   [
@@ -213,4 +217,17 @@ test('a listing that breaks off is unreachable, and is asked for once more first
   })
   await failsWith(listAll(openBucket(t, stub, { attempts: 2 })), 'unreachable')
   assert.equal(stub.requests.length, 2)
+})
+
+test('a page that is none is asked for again', async (t) => {
+  const good = page([entry('a')])
+  for (const bad of ['<Error><Code>InternalError</Code></Error>', whole.slice(0, -20), '', '<']) {
+    let left = 1
+    const stub = await startStub(t, () => (left-- > 0 ? ok(bad) : good))
+    const listed = await listAll(openBucket(t, stub, { attempts: 2 }))
+    assert.deepEqual(
+      listed.map(({ key }) => key),
+      ['a'],
+    )
+  }
 })

@@ -184,10 +184,10 @@ describe('a pacer', () => {
     assert.ok(store.admitted - before >= 780, 'eight lanes with answers after 10 ms')
   })
 
-  it('waits as long as Retry-After says, and no longer than a minute', async () => {
+  it('waits as long as Retry-After says, and no longer than 20 s', async () => {
     for (const [retryAfter, seconds] of [
       [5, 5],
-      [1e9, 60],
+      [1e9, 20],
     ] as const) {
       const clock = new FakeClock()
       const pacer = new Pacer(clock)
@@ -202,8 +202,8 @@ describe('a pacer', () => {
     const clock = new FakeClock()
     const pacer = new Pacer(clock)
     await answer(pacer, clock, 100)
-    pacer.throttled(50)
-    await clock.pass(50_001)
+    pacer.throttled(15)
+    await clock.pass(15_001)
     pacer.succeeded()
     const turns = await countTurns(pacer, clock, 1000)
     assert.ok(turns <= 80, `${turns}`)
