@@ -1,14 +1,14 @@
 import * as Args from '@oclif/core/args'
 import * as Flags from '@oclif/core/flags'
 import { KeepgwCommand, mappingFlags, outputFlags } from '../src/command.ts'
-import { knownMappings, mappingsDir, onlyMapping } from '../src/config.ts'
+import { knownMappings, mappingsDir, onlyMapping } from '../src/find-mapping.ts'
 import { Catalog } from '../src/mapping/catalog.ts'
 import { readDescription } from '../src/mapping/description.ts'
 import { describeHolder } from '../src/mapping/lock.ts'
 import { describePart, type RunReport } from '../src/mapping/run-report.ts'
 import { isProvenDead } from '../src/process-id.ts'
-import { formatBytes, formatSeconds } from '../src/progress.ts'
 import { formatSpec, parseBucket } from '../src/remote/spec.ts'
+import { formatBytes, formatSeconds } from '../src/units.ts'
 
 export default class Status extends KeepgwCommand {
   static override summary = 'Say what a mapping holds, and how fresh it is.'

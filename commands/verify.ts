@@ -9,8 +9,8 @@ import {
   remoteOf,
   repairFlags,
 } from '../src/command.ts'
-import { mappingsDir, onlyMapping } from '../src/config.ts'
 import { ExitCode, UsageError } from '../src/errors.ts'
+import { mappingsDir, onlyMapping } from '../src/find-mapping.ts'
 import { HashPool } from '../src/indexer/hash-pool.ts'
 import { type MappingDescription, readDescription } from '../src/mapping/description.ts'
 import { assertSame, openForWriting, reach } from '../src/mapping/open-mapping.ts'
@@ -19,6 +19,7 @@ import { ProofJournal } from '../src/mapping/proofs.ts'
 import { MappingTree } from '../src/mapping/tree.ts'
 import { openRemote } from '../src/remote/open.ts'
 import { formatSpec } from '../src/remote/spec.ts'
+import { parsePercent } from '../src/units.ts'
 import { type BadPlace, dropPlaces, provenBad } from '../src/verifier/repair.ts'
 import { type BlockReport, isGood, verifyBlocks } from '../src/verifier/verify.ts'
 
@@ -218,8 +219,8 @@ function checkedHashes(argv: string[], flags: { all: boolean }): string[] {
 /** Returns the share of the blocks to verify, 0 to 1. */
 function checkedShare(sample: string | undefined, all: boolean): number {
   if (sample === undefined) return 1
-  const percent = Number(/^(\d+(?:\.\d+)?)%?$/.exec(sample)?.[1])
-  if (all && percent > 0 && percent <= 100) return percent / 100
+  const share = parsePercent(sample)
+  if (all && share > 0) return share
   throw new UsageError(`--sample ${sample} is not possible`, { hint: 'Write: --all --sample 5%' })
 }
 

@@ -8,11 +8,11 @@ import { locatorText } from './collection/locators.ts'
 import type { ManifestCounts } from './collection/manifest-writer.ts'
 import { CollectionSource } from './collection/source.ts'
 import { clusterFlags, KeepgwCommand, mappingFlags } from './command.ts'
-import { mappingPart } from './config.ts'
 import { ExitCode } from './errors.ts'
+import { mappingPart } from './find-mapping.ts'
 import type { LocatorText } from './keep/manifest.ts'
-import { formatBytes } from './progress.ts'
 import { showKey } from './remote/key.ts'
+import { formatBytes } from './units.ts'
 
 interface LocatorFlags extends ClusterFlags {
   hint?: string | undefined

@@ -67,8 +67,3 @@ export function messageOf(thrown: unknown): string {
   const text = thrown instanceof Error ? thrown.message || thrown.name : String(thrown)
   return text.replace(/\s+/g, ' ').trim()
 }
-
-/** True for the error that an aborted AbortSignal makes of a pending call. */
-export function isAbort(thrown: unknown): boolean {
-  return thrown instanceof Error && (thrown.name === 'AbortError' || thrown.name === 'TimeoutError')
-}

@@ -49,24 +49,3 @@ export class Progress {
     process.off('SIGUSR1', this.#onSignal)
   }
 }
-
-const UNITS = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB']
-
-/** Returns a number of bytes as people read it: `1.5 GiB`. */
-export function formatBytes(bytes: number): string {
-  let unit = 0
-  let value = bytes
-  while (value >= 1024 && unit < UNITS.length - 1) {
-    value /= 1024
-    unit += 1
-  }
-  return `${unit === 0 ? Math.round(value) : value.toFixed(1)} ${UNITS[unit]}`
-}
-
-/** Returns a span of time as people read it: `42 s`, `3 min`, `5 h`, `2 days`. */
-export function formatSeconds(seconds: number): string {
-  if (seconds < 120) return `${Math.round(seconds)} s`
-  if (seconds < 7200) return `${Math.round(seconds / 60)} min`
-  if (seconds < 172_800) return `${Math.round(seconds / 3600)} h`
-  return `${Math.round(seconds / 86_400)} days`
-}

@@ -2,6 +2,7 @@
 import { UsageError } from './errors.ts'
 
 const MULTIPLES = ['', 'K', 'M', 'G', 'T', 'P']
+const UNITS = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB']
 /** Some 273 years: with more, a time from now on has no date that all programs can write. */
 const MAX_SECONDS = 100_000 * 86_400
 const SECONDS: Record<string, number> = { s: 1, m: 60, h: 3600, d: 86_400 }
@@ -39,4 +40,30 @@ export function parseSeconds(text: string): number {
   const seconds = Number(number) * SECONDS[unit!.toLowerCase()]!
   if (seconds <= MAX_SECONDS) return seconds
   throw new UsageError(`"${text}" is longer than anything lasts`, { hint: 'Up to 100000d' })
+}
+
+/** Returns the share that a percentage names, 0 to 1: `5`, `0.1`, `5%`. Throws UsageError for other texts. */
+export function parsePercent(text: string): number {
+  const share = Number(/^(\d+(?:\.\d+)?)%?$/.exec(text)?.[1]) / 100
+  if (share <= 1) return share
+  throw new UsageError(`"${text}" is no percentage`, { hint: 'Write a number from 0 to 100' })
+}
+
+/** Returns a number of bytes as people read it: `1.5 GiB`. */
+export function formatBytes(bytes: number): string {
+  let unit = 0
+  let value = bytes
+  while (value >= 1024 && unit < UNITS.length - 1) {
+    value /= 1024
+    unit += 1
+  }
+  return `${unit === 0 ? Math.round(value) : value.toFixed(1)} ${UNITS[unit]}`
+}
+
+/** Returns a span of time as people read it: `42 s`, `3 min`, `5 h`, `2 days`. */
+export function formatSeconds(seconds: number): string {
+  if (seconds < 120) return `${Math.round(seconds)} s`
+  if (seconds < 7200) return `${Math.round(seconds / 60)} min`
+  if (seconds < 172_800) return `${Math.round(seconds / 3600)} h`
+  return `${Math.round(seconds / 86_400)} days`
 }

@@ -11,14 +11,15 @@ import {
   remoteFlags,
   remoteOf,
 } from '../../src/command.ts'
-import { mappingsDir } from '../../src/config.ts'
 import { ExitCode, UsageError } from '../../src/errors.ts'
-import { makeScope } from '../../src/indexer/filter.ts'
+import { mappingsDir } from '../../src/find-mapping.ts'
 import { indexRemote } from '../../src/indexer/index-run.ts'
 import type { IndexCounts, IndexResult } from '../../src/indexer/run-tally.ts'
+import { makeScope } from '../../src/indexer/scope.ts'
 import { findDescription } from '../../src/mapping/description.ts'
-import { formatBytes, formatSeconds, Progress } from '../../src/progress.ts'
+import { Progress } from '../../src/progress.ts'
 import { describeRequests, isAmazon, requestCost } from '../../src/remote/s3/cost.ts'
+import { formatBytes, formatSeconds, parsePercent } from '../../src/units.ts'
 
 /** Unreadable objects that are named one by one; --json names all. */
 const NAMED = 20
@@ -158,7 +159,8 @@ mapping’s lock, 130 interrupted.`
         concurrency: flags.concurrency,
         listConcurrency: flags['list-concurrency'],
         workers: flags.workers ?? availableParallelism(),
-        trustEtags: flags.etag === 'trust' ? { sample: shareOf(flags['etag-sample']) } : undefined,
+        trustEtags:
+          flags.etag === 'trust' ? { sample: parsePercent(flags['etag-sample']) } : undefined,
         allowDrop: flags['allow-drop'],
         limits: {
           maxObjects: flags['max-objects'],
@@ -198,15 +200,6 @@ mapping’s lock, 130 interrupted.`
       progress.stop()
     }
   }
-}
-
-/** Returns what a percentage stands for, 0 to 1. */
-function shareOf(percent: string): number {
-  const share = Number(/^(\d+(?:\.\d+)?)%?$/.exec(percent)?.[1]) / 100
-  if (share <= 1) return share
-  throw new UsageError(`--etag-sample ${percent} is not possible`, {
-    hint: 'Write a number from 0 to 100',
-  })
 }
 
 function describeProgress(counts: Readonly<IndexCounts>, seconds: number): string {

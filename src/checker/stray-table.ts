@@ -109,7 +109,7 @@ export class StrayTable {
 }
 
 /** Returns where the table lies while there is one. */
-export function strayTableDir(mappings: string): string {
+function strayTableDir(mappings: string): string {
   return join(stateDir(mappings), 'strays')
 }
 

@@ -3,7 +3,7 @@ import { KeepgwError } from '../errors.ts'
 import type { Catalog } from '../mapping/catalog.ts'
 import type { ListPage, Unlisted } from '../remote/remote.ts'
 import type { BatchWriter } from './batch-writer.ts'
-import type { Scope } from './filter.ts'
+import type { Scope } from './scope.ts'
 
 /** So few objects may always go, unless they are all there are. */
 const ALWAYS_ALLOWED = 10

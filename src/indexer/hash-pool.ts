@@ -1,5 +1,5 @@
 /** Shares out segments among threads, each of which reads and hashes with connections of its own. */
-import type { BandwidthShare } from '../bandwidth.ts'
+
 import { KeepgwError } from '../errors.ts'
 import type { OpenOptions } from '../remote/open.ts'
 import {
@@ -9,6 +9,7 @@ import {
   type RequestCounts,
 } from '../remote/remote.ts'
 import { Admission } from './admission.ts'
+import type { BandwidthShare } from './bandwidth.ts'
 import { HashThread } from './hash-thread.ts'
 import { SegmentHasher, type SegmentHasherContext, type WantedHash } from './segment-hasher.ts'
 

@@ -4,9 +4,9 @@ import { UsageError } from '../errors.ts'
 import { showKey } from '../remote/key.ts'
 import type { RemoteSpec } from '../remote/remote.ts'
 import { formatSpec } from '../remote/spec.ts'
-import type { Scope } from './filter.ts'
-import type { RunLimits } from './limits.ts'
+import type { RunLimits } from './budget.ts'
 import type { IndexObserver } from './run-tally.ts'
+import type { Scope } from './scope.ts'
 
 /** What one run is to do, and who hears of it. */
 export interface IndexOptions {

@@ -1,9 +1,10 @@
 /** How one run reaches its remote: the store itself, and the threads that read from it. */
-import { shareBandwidth } from '../bandwidth.ts'
+
 import { writeDescription } from '../mapping/description.ts'
 import { reach, type WritableMapping } from '../mapping/open-mapping.ts'
 import { openRemote } from '../remote/open.ts'
 import { addRequests, type RemoteStore, type RequestCounts } from '../remote/remote.ts'
+import { shareBandwidth } from './bandwidth.ts'
 import { HashPool, type HashPoolOptions } from './hash-pool.ts'
 import type { IndexOptions } from './index-options.ts'
 import type { IndexObserver } from './run-tally.ts'

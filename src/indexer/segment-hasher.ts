@@ -1,11 +1,5 @@
 /** Reads segments from the remote and hashes them, several at once, on the thread that it is made on. */
 import { setTimeout } from 'node:timers/promises'
-import {
-  type BandwidthClock,
-  BandwidthLimit,
-  type BandwidthShare,
-  SYSTEM_CLOCK,
-} from '../bandwidth.ts'
 import { KeepgwError } from '../errors.ts'
 import { openEngine } from '../hash/engine.ts'
 import type { HashEngine } from '../hash/md5.ts'
@@ -20,6 +14,12 @@ import {
   type Sink,
 } from '../remote/remote.ts'
 import { readResuming } from '../remote/resume.ts'
+import {
+  type BandwidthClock,
+  BandwidthLimit,
+  type BandwidthShare,
+  SYSTEM_CLOCK,
+} from './bandwidth.ts'
 
 /** How often it looks at how busy its thread is. */
 const WATCH_MS = 200

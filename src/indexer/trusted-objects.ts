@@ -1,7 +1,7 @@
 /** Finds the objects whose hashes were taken from their ETags. */
 import { setImmediate } from 'node:timers/promises'
 import type { Catalog } from '../mapping/catalog.ts'
-import type { Scope } from './filter.ts'
+import type { Scope } from './scope.ts'
 import type { Task } from './walk.ts'
 
 /** Records looked at between two looks at the event loop: a few milliseconds. */

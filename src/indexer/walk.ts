@@ -16,8 +16,8 @@ import type {
   Unlisted,
 } from '../remote/remote.ts'
 import { missingDisks } from './drop.ts'
-import type { Scope } from './filter.ts'
 import { type KeyRange, listRanges } from './ranges.ts'
+import type { Scope } from './scope.ts'
 
 /** An object that must be read. */
 export interface Task {

@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { isAbort } from '../../src/errors.ts'
 import {
   type ReadRequest,
   RemoteError,
@@ -8,6 +7,7 @@ import {
   type RemoteStore,
 } from '../../src/remote/remote.ts'
 import { readResuming } from '../../src/remote/resume.ts'
+import { isAbort } from '../aborts.ts'
 import { failsWith } from '../suites/remote.ts'
 
 const DATA = Buffer.from('abcdefghijklmnopqrstuvwxyz')

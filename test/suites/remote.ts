@@ -2,10 +2,10 @@
  * What every remote must do, whatever it stores its objects in. Each test keeps its objects under a
  * prefix of its own, so that one store serves them all.
  */
+
 import assert from 'node:assert/strict'
 import { after, before, describe, it } from 'node:test'
 import pLimit from 'p-limit'
-import { isAbort } from '../../src/errors.ts'
 import { compareKeys } from '../../src/remote/key.ts'
 import {
   type ListOptions,
@@ -16,6 +16,7 @@ import {
   type RemoteStore,
   type Sink,
 } from '../../src/remote/remote.ts'
+import { isAbort } from '../aborts.ts'
 
 /** An empty store to test, and the means to fill it. */
 export interface RemoteFixture {

@@ -57,7 +57,7 @@ export class ClosedIdle extends Error {
 }
 
 /** The connection ended in the middle of an answer. */
-export class ClosedEarly extends Error {
+class ClosedEarly extends Error {
   override readonly name = 'ClosedEarly'
   readonly code = 'HTTP_CLOSED'
 

@@ -1,13 +1,14 @@
 /** What the answers and the breakdowns of a store mean: gone, changed, or merely out of reach. */
+
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import type { ServerResponse } from 'node:http'
 import { createServer } from 'node:net'
 import { type TestContext, test } from 'node:test'
 import { setImmediate } from 'node:timers/promises'
-import { isAbort } from '../../../src/errors.ts'
 import type { RemoteFailure, RemoteStore } from '../../../src/remote/remote.ts'
 import { readResuming } from '../../../src/remote/resume.ts'
+import { isAbort } from '../../aborts.ts'
 import {
   type Answer,
   accessDenied,

@@ -4,8 +4,8 @@ import { describe, it } from 'node:test'
 import { setImmediate } from 'node:timers/promises'
 import { Worker } from 'node:worker_threads'
 import fc from 'fast-check'
-import { type BandwidthClock, BandwidthLimit, shareBandwidth } from '../src/bandwidth.ts'
-import { runs } from './fuzz.ts'
+import { type BandwidthClock, BandwidthLimit, shareBandwidth } from '../../src/indexer/bandwidth.ts'
+import { runs } from '../fuzz.ts'
 
 /** Time that passes only when it is told to. */
 class FakeClock implements BandwidthClock {
@@ -139,7 +139,7 @@ describe('a bandwidth limit', () => {
         const limit = new BandwidthLimit(workerData.share, clock)
         for (let i = 0; i < workerData.takes; i++) void limit.take(3)
       })`
-    const module = new URL('../src/bandwidth.ts', import.meta.url).href
+    const module = new URL('../../src/indexer/bandwidth.ts', import.meta.url).href
     const workers = Array.from({ length: threads }, () => {
       return new Worker(source, { eval: true, workerData: { module, share, takes } })
     })

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import { type LimitReached, RunBudget } from '../../src/indexer/limits.ts'
+import { type LimitReached, RunBudget } from '../../src/indexer/budget.ts'
 
 function countObjects(budget: RunBudget): number {
   let count = 0

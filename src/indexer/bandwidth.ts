@@ -5,7 +5,7 @@
  * and waits for it, so that no thread needs to know of the others.
  */
 import { setTimeout } from 'node:timers/promises'
-import { type Sink, sinkInto } from './remote/remote.ts'
+import { type Sink, sinkInto } from '../remote/remote.ts'
 
 /** Unused time is kept this long: a reader that comes a little late loses nothing. */
 const BURST_NS = 100_000_000n
