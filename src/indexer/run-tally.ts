@@ -69,14 +69,14 @@ export class RunTally {
   }
 
   /** A page of the listing has come; its tasks wait from now on. */
-  listed({ tasks, unchanged, archived, unlisted }: WalkPage): void {
+  listed({ tasks, unchanged, archived, unlisted, unreadable }: WalkPage): void {
     const { counts } = this
-    counts.listed += tasks.length + unchanged + archived
+    counts.listed += tasks.length + unchanged + archived + unreadable.length
     counts.unchanged += unchanged
     counts.archived += archived
     counts.waiting += tasks.length
-    for (const { key, reason } of unlisted) {
-      this.unlisted.add(key)
+    for (const { key } of unlisted) this.unlisted.add(key)
+    for (const { key, reason } of [...unlisted, ...unreadable]) {
       this.unreadable(key, `${showKey(key)}: ${reason}`)
     }
     this.#report()

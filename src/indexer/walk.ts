@@ -31,6 +31,8 @@ export interface WalkPage {
   unchanged: number
   archived: number
   unlisted: Unlisted[]
+  /** Objects that are there, and cannot be indexed. */
+  unreadable: { key: string; reason: string }[]
 }
 
 export interface WalkOptions {
@@ -100,7 +102,8 @@ class Merge {
   }
 
   async take(listed: ListPage): Promise<WalkPage> {
-    const page: WalkPage = { tasks: [], unchanged: 0, archived: 0, unlisted: [...listed.unlisted] }
+    const unlisted = [...listed.unlisted]
+    const page: WalkPage = { tasks: [], unchanged: 0, archived: 0, unlisted, unreadable: [] }
     for (const object of listed.objects) {
       const { key } = object
       if (!this.#scope.matches(key)) continue
@@ -130,7 +133,9 @@ class Merge {
 }
 
 function sort(page: WalkPage, object: RemoteObject, known: CatalogEntry | undefined): void {
-  if (known?.isStill(object.etag, object.size)) page.unchanged += 1
+  const { key, unreadable: reason } = object
+  if (reason !== undefined) page.unreadable.push({ key, reason })
+  else if (known?.isStill(object.etag, object.size)) page.unchanged += 1
   else if (object.archived) page.archived += 1
   else page.tasks.push({ object, before: known?.record })
 }

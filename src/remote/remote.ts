@@ -58,6 +58,8 @@ export interface RemoteObject {
   readonly lastModified: number
   /** Must be restored before it can be read (Glacier, Deep Archive). */
   archived: boolean
+  /** Why it cannot be indexed, where the listing shows too little of it: then `etag` or `size` says nothing. */
+  readonly unreadable?: string | undefined
 }
 
 /** Something the listing met but could not look into: these keys are unknown, not gone. */

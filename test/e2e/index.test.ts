@@ -120,6 +120,28 @@ describe('index', { skip: server === undefined && NO_S3 }, () => {
     await bucket.put('c', 'c')
   })
 
+  it('names an object that is listed without an ETag, and keeps what it knew of it', async () => {
+    const env = fresh()
+    const isListing = ({ path }: { path: string }): boolean => path.includes('list-type=2')
+    const contents = (await bucket.list()).map(({ key, size, etag }) => {
+      const shown = key === 'c' ? '' : `"${etag}"`
+      return `<Contents><Key>${key}</Key><Size>${size}</Size><ETag>${shown}</ETag></Contents>`
+    })
+    const body = `<ListBucketResult><IsTruncated>false</IsTruncated>${contents.join('')}</ListBucketResult>`
+    proxy.on(isListing, { kind: 'answer', status: 200, body })
+    const first = await keepgw(['index', bucket.name], env)
+    assert.equal(first.code, 3)
+    assert.match(first.stderr, /^keepgw: not indexed: c: the store lists it without an ETag\n$/)
+    assert.match(first.stdout, /^7 objects: 6 new.*1 not readable/)
+    proxy.clear()
+    await keepgwOk(['index', bucket.name], env)
+    proxy.on(isListing, { kind: 'answer', status: 200, body })
+    const again = await keepgw(['index', bucket.name], env)
+    assert.equal(again.code, 3)
+    assert.match(again.stdout, /6 unchanged, 0 dropped, 1 not readable/)
+    assert.ok((await lines(env)).includes(lineOf('c', 'c')))
+  })
+
   it('reads an object that changes under its hands once more', async () => {
     const env = fresh()
     const isIt = ({ path }: { path: string }): boolean => path.endsWith('/a/1')

@@ -70,7 +70,7 @@ class ListingReader implements XmlReader {
 
   #closePart(name: string, text: string): void {
     if (name === 'Contents') {
-      this.#object!.mustBeWhole()
+      if (this.#object!.key === '') throw new MalformedXml('an object without its key')
       this.objects.push(this.#object!)
       this.#object = undefined
     } else if (name === 'IsTruncated') {
@@ -104,10 +104,10 @@ class ListedObject implements RemoteObject {
     else if (name === 'StorageClass') this.archived = isArchived(text)
   }
 
-  /** Throws MalformedXml unless it has what an object must have. */
-  mustBeWhole(): void {
-    if (this.key !== '' && this.etag !== '' && this.size >= 0) return
-    throw new MalformedXml(`${this.key || 'an object'} without its key, size or ETag`)
+  /** Gateways list so what did not come through them: one such object must not hide all others. */
+  get unreadable(): string | undefined {
+    if (this.etag === '') return 'the store lists it without an ETag'
+    return this.size < 0 ? 'the store lists it without a size' : undefined
   }
 }
 

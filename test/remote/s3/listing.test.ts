@@ -178,18 +178,6 @@ const UNBELIEVED: [name: string, pages: Answer[], message: RegExp][] = [
     [page(['<Contents><Size>3</Size><ETag>"e"</ETag></Contents>'])],
     /without its key/,
   ],
-  [
-    'an object without a size',
-    [page([entry('a', '<ETag>"e"</ETag>')])],
-    /without its key, size or ETag/,
-  ],
-  [
-    'an object without an ETag',
-    [page([entry('a', '<Size>3</Size>')])],
-    /without its key, size or ETag/,
-  ],
-  ['a size below 0', [page([entry('a', '<ETag>"e"</ETag><Size>-1</Size>')])], /size/],
-  ['a size that is none', [page([entry('a', '<ETag>"e"</ETag><Size>x</Size>')])], /./],
   ['a key that is not URL-encoded', [page([entry('a%zz')])], /a%zz is not URL-encoded/],
 ]
 
