@@ -6,7 +6,7 @@ import { existsSync } from 'node:fs'
 import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, afterEach, before, describe, it } from 'node:test'
-import { s3Error } from '../faults/fault.ts'
+import { noSuchKey, s3Error } from '../faults/fault.ts'
 import { type FaultProxy, startFaultProxy } from '../faults/proxy.ts'
 import { makeBucket, NO_S3, sharedS3, type TestBucket } from '../servers/s3.ts'
 import {
@@ -171,6 +171,19 @@ describe('index', { skip: server === undefined && NO_S3 }, () => {
     proxy.on(isIt, { kind: 'before', run: () => bucket.remove('fleeting') }, { times: 1 })
     const { added, unreadable } = summaryOf(await keepgwOk(['index', bucket.name, '--json'], env))
     assert.deepEqual({ added, unreadable }, { added: 7, unreadable: 0 })
+  })
+
+  it('names an object that is listed and not there, and keeps what it knew of it', async () => {
+    const env = fresh()
+    await keepgwOk(['index', bucket.name], env)
+    await bucket.put('c', 'other')
+    proxy.on(({ path }) => path.endsWith('/c'), noSuchKey)
+    const { code, stderr, stdout } = await keepgw(['index', bucket.name], env)
+    assert.equal(code, 3)
+    assert.match(stderr, /^keepgw: not indexed: c: the store lists it, .* no such object\n$/)
+    assert.match(stdout, /6 unchanged, 0 dropped, 1 not readable/)
+    assert.ok((await lines(env)).includes(lineOf('c', 'c')))
+    await bucket.put('c', 'c')
   })
 
   it('does without If-Match where a store answers 412 to its own ETags', async () => {
