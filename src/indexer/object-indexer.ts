@@ -101,7 +101,7 @@ export class ObjectIndexer {
     } catch (error) {
       // The run may be ended by an error of the listing, which is none of this object's.
       const isItsOwn = error instanceof RemoteError && error !== stop.signal.reason
-      if (isItsOwn) await this.#reportUnreadable(task, error)
+      if (isItsOwn) this.#reportUnreadable(task, error)
       else stop.abort(error)
     }
     if (read === undefined) budget.returnObject()
@@ -150,18 +150,10 @@ export class ObjectIndexer {
     return false
   }
 
-  async #reportUnreadable({ object: { key }, before }: Task, error: RemoteError): Promise<void> {
+  #reportUnreadable({ object: { key } }: Task, error: RemoteError): void {
     const { tally } = this.#options
-    // The listing passes by what was archived before it was read; what was trusted may be since.
-    if (before?.trusted && (await this.#isArchived(key))) tally.counts.archived += 1
+    // The listing does not tell of Intelligent-Tiering, nor is it asked of what was trusted.
+    if (error.archived) tally.counts.archived += 1
     else tally.unreadable(key, messageOf(error))
-  }
-
-  async #isArchived(key: string): Promise<boolean> {
-    try {
-      return (await this.#options.remote.store.stat(key)).archived
-    } catch {
-      return false
-    }
   }
 }

@@ -190,15 +190,18 @@ export class RemoteError extends KeepgwError {
   readonly failure: RemoteFailure
   /** Bytes that the sink got before the failure. */
   readonly delivered: number
+  /** True where the object is out of reach only until it is restored. */
+  readonly archived: boolean
 
   constructor(
     failure: RemoteFailure,
     message: string,
-    options: KeepgwErrorOptions & { delivered?: number } = {},
+    options: KeepgwErrorOptions & { delivered?: number; archived?: boolean } = {},
   ) {
     super(message, options)
     this.failure = failure
     this.delivered = options.delivered ?? 0
+    this.archived = options.archived ?? false
   }
 }
 

@@ -120,6 +120,16 @@ describe('index', { skip: server === undefined && NO_S3 }, () => {
     await bucket.put('c', 'c')
   })
 
+  it('skips what proves to be archived when it is read, as Intelligent-Tiering does', async () => {
+    const env = fresh()
+    const archived = s3Error(403, 'InvalidObjectState', 'Not valid for its access tier')
+    const rule = proxy.on(({ path }) => path.endsWith('/c'), archived)
+    const { stdout, stderr } = await keepgwOk(['index', bucket.name], env)
+    assert.match(stdout, /^7 objects: 6 new, 0 changed, 0 unchanged, 0 dropped, 1 archived/)
+    assert.equal(stderr, '')
+    assert.equal(rule.hits, 1)
+  })
+
   it('names an object that is listed without an ETag, and keeps what it knew of it', async () => {
     const env = fresh()
     const isListing = ({ path }: { path: string }): boolean => path.includes('list-type=2')

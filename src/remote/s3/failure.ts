@@ -5,6 +5,9 @@ import { AccessError } from './access.ts'
 import { TransportError } from './http.ts'
 import { S3Error } from './s3-error.ts'
 
+/** S3's code for an object that must be restored first, whatever its storage class. */
+const ARCHIVED = 'InvalidObjectState'
+
 const FAILURES: Record<string, RemoteFailure> = {
   NoSuchKey: 'gone',
   NoSuchVersion: 'gone',
@@ -25,7 +28,7 @@ const HINTS: Record<string, string> = {
   RequestTimeTooSkewed: 'Set this machine’s clock',
   CredentialsProviderError:
     'Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or use --profile, --credentials-file or --no-sign-request',
-  InvalidObjectState: 'It is archived: restore it first',
+  [ARCHIVED]: 'It is archived: restore it first',
   ECONNREFUSED: 'Is the store running, and --endpoint-url right?',
   ENOTFOUND: 'Check the host of --endpoint-url, and the region',
 }
@@ -66,6 +69,7 @@ function remoteError(thrown: unknown, what: string, failure: RemoteFailure): Rem
   const hint = HINTS[code]
   return new RemoteError(failure, `${what}: ${describe(thrown, code)}`, {
     cause: thrown,
+    archived: code === ARCHIVED,
     ...(hint === undefined ? {} : { hint }),
   })
 }

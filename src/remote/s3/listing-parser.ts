@@ -43,8 +43,10 @@ export class ListingParser {
 /** Elements of a page, and of one of its Contents, whose text is taken. */
 const OF_PAGE = new Set(['IsTruncated', 'NextContinuationToken', 'EncodingType'])
 const OF_OBJECT = new Set(['Key', 'LastModified', 'ETag', 'Size', 'StorageClass'])
+/** Of its RestoreStatus. */
+const RESTORING = 'IsRestoreInProgress'
 
-const [PAGE, PART_OF_PAGE, PART_OF_OBJECT] = [1, 2, 3]
+const [PAGE, PART_OF_PAGE, PART_OF_OBJECT, DEEPER] = [1, 2, 3, 4]
 
 class ListingReader implements XmlReader {
   readonly objects: RemoteObject[] = []
@@ -59,12 +61,14 @@ class ListingReader implements XmlReader {
       if (name === 'Contents') this.#object = new ListedObject()
       return OF_PAGE.has(name)
     }
+    if (depth === DEEPER) return this.#object !== undefined && name === RESTORING
     if (depth === PAGE && name !== 'ListBucketResult') throw new MalformedXml(`<${name}>`)
     return false
   }
 
   close(name: string, depth: number, text: string): void {
-    if (depth === PART_OF_OBJECT) this.#object?.set(name, text)
+    const isOfObject = depth === PART_OF_OBJECT || (depth === DEEPER && name === RESTORING)
+    if (isOfObject) this.#object?.set(name, text)
     else if (depth === PART_OF_PAGE) this.#closePart(name, text)
   }
 
@@ -88,12 +92,18 @@ class ListedObject implements RemoteObject {
   key = ''
   etag = ''
   size = -1
-  archived = false
   #time = ''
+  #storageClass = ''
+  #isRestored = false
 
   /** Most objects have not changed, and nobody asks for it. */
   get lastModified(): number {
     return timeOf(this.#time)
+  }
+
+  /** A restored object keeps its class. */
+  get archived(): boolean {
+    return isArchived(this.#storageClass) && !this.#isRestored
   }
 
   set(name: string, text: string): void {
@@ -101,7 +111,8 @@ class ListedObject implements RemoteObject {
     else if (name === 'ETag') this.etag = plainEtag(text)
     else if (name === 'Size') this.size = sizeOf(text)
     else if (name === 'LastModified') this.#time = text
-    else if (name === 'StorageClass') this.archived = isArchived(text)
+    else if (name === 'StorageClass') this.#storageClass = text
+    else if (name === RESTORING) this.#isRestored = text === 'false'
   }
 
   /** Gateways list so what did not come through them: one such object must not hide all others. */

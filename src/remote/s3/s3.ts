@@ -26,10 +26,14 @@ export function openS3(spec: S3Spec, options: S3ReaderOptions = {}): RemoteStore
   return new S3Store(spec, ask, new S3Reader(spec, ask, options))
 }
 
+/** Has a listing tell which archived objects are restored. Other stores may refuse what they do not know. */
+const WITH_RESTORED = { 'x-amz-optional-object-attributes': 'RestoreStatus' }
+
 class S3Store implements RemoteStore {
   readonly spec: S3Spec
   readonly #ask: AskAccess
   readonly #reader: S3Reader
+  #isAmazons: Promise<boolean> | undefined
 
   constructor(spec: S3Spec, ask: AskAccess, reader: S3Reader) {
     this.spec = spec
@@ -44,8 +48,9 @@ class S3Store implements RemoteStore {
   list(options: ListOptions = {}): AsyncIterable<ListPage> {
     const { bucket } = this.#reader
     return listObjects(
-      (query, begin, signal) => {
-        return bucket.send({ method: 'GET', query, restart: true }, () => begin(), signal)
+      async (query, begin, signal) => {
+        const headers = (await this.#isPlainAmazon()) ? WITH_RESTORED : {}
+        return bucket.send({ method: 'GET', query, headers, restart: true }, () => begin(), signal)
       },
       this.spec,
       options,
@@ -57,15 +62,20 @@ class S3Store implements RemoteStore {
   }
 
   async ranges(): Promise<RangeSupport> {
+    if (isDirectoryBucket(this.spec.bucket)) return 'none'
+    return (await this.#isPlainAmazon()) ? 'sure' : 'likely'
+  }
+
+  /** False also where that cannot be found out: whoever asks the bucket then hears why. */
+  #isPlainAmazon(): Promise<boolean> {
     const { bucket } = this.spec
-    if (isDirectoryBucket(bucket)) return 'none'
-    try {
-      // The endpoint may be set in the environment, or in a profile.
-      const { origin } = await this.#ask({})
-      return isAmazon(origin) && isPlainBucket(bucket) ? 'sure' : 'likely'
-    } catch {
-      return 'likely'
-    }
+    const isPlain = isPlainBucket(bucket) && !isDirectoryBucket(bucket)
+    // The endpoint may be set in the environment, or in a profile.
+    this.#isAmazons ??= this.#ask({}).then(
+      ({ origin }) => isPlain && isAmazon(origin),
+      () => false,
+    )
+    return this.#isAmazons
   }
 
   async stat(key: string, signal?: AbortSignal): Promise<RemoteObject> {
@@ -80,9 +90,7 @@ class S3Store implements RemoteStore {
       size,
       etag: plainEtag(headers.etag),
       lastModified: Date.parse(headers['last-modified'] ?? '') || 0,
-      archived:
-        isArchived(headers['x-amz-storage-class'] as string | undefined) &&
-        !/ongoing-request="false"/.test(String(headers['x-amz-restore'])),
+      archived: isArchivedAnswer(headers),
     }
   }
 
@@ -128,6 +136,14 @@ class S3Store implements RemoteStore {
   async close(): Promise<void> {
     await this.#reader.close()
   }
+}
+
+/** Intelligent-Tiering archives objects without giving them another class. */
+function isArchivedAnswer(headers: HttpAnswer['headers']): boolean {
+  const isCold =
+    isArchived(headers['x-amz-storage-class'] as string | undefined) ||
+    headers['x-amz-archive-status'] !== undefined
+  return isCold && !/ongoing-request="false"/.test(String(headers['x-amz-restore']))
 }
 
 /** Of S3 Express One Zone: it lists in no order, and knows no start-after (S3 API, ListObjectsV2). */

@@ -71,6 +71,7 @@ for (const [name, answer, failure, message, hint] of REFUSALS) {
     assert.match(error.message, message)
     assert.match(error.message, /s3:\/\/bucket\/key/)
     assert.doesNotMatch(error.message, /AKIDEXAMPLE|the-secret-key/)
+    assert.equal(error.archived, name === 'an archived object')
     if (hint !== undefined) assert.match(error.hint ?? '', hint)
   })
 
@@ -211,20 +212,25 @@ test('an answer that is not wanted is not read, and keeps no connection', async 
   while (stub.connections.size > 0) await new Promise((resolve) => setImmediate(resolve))
 })
 
-test('a restored object is no longer archived', async (t) => {
-  let restore: Record<string, string> = {}
-  const stub = await startStub(t, () =>
-    empty(200, { ...entity, 'x-amz-storage-class': 'GLACIER', ...restore }),
-  )
-  const store = openBucket(t, stub)
-  assert.equal((await store.stat('key')).archived, true)
-  restore = { 'x-amz-restore': 'ongoing-request="true"' }
-  assert.equal((await store.stat('key')).archived, true)
-  restore = {
-    'x-amz-restore': 'ongoing-request="false", expiry-date="Fri, 21 Dec 2012 00:00:00 GMT"',
-  }
-  assert.equal((await store.stat('key')).archived, false)
-})
+const COLD: Record<string, string>[] = [
+  { 'x-amz-storage-class': 'GLACIER' },
+  { 'x-amz-storage-class': 'INTELLIGENT_TIERING', 'x-amz-archive-status': 'ARCHIVE_ACCESS' },
+]
+
+for (const cold of COLD) {
+  test(`an object of ${Object.values(cold)} is archived, until it is restored`, async (t) => {
+    let restore: Record<string, string> = {}
+    const stub = await startStub(t, () => empty(200, { ...entity, ...cold, ...restore }))
+    const store = openBucket(t, stub)
+    assert.equal((await store.stat('key')).archived, true)
+    restore = { 'x-amz-restore': 'ongoing-request="true"' }
+    assert.equal((await store.stat('key')).archived, true)
+    restore = {
+      'x-amz-restore': 'ongoing-request="false", expiry-date="Fri, 21 Dec 2012 00:00:00 GMT"',
+    }
+    assert.equal((await store.stat('key')).archived, false)
+  })
+}
 
 test('a message is one line, whatever the key', async (t) => {
   const store = await answered(t, noSuchKey)

@@ -208,6 +208,17 @@ test('what a page may leave out or add', () => {
   assert.deepEqual(parse(page('')).objects, [])
 })
 
+test('what is archived is not so any more once it is restored', () => {
+  const cold = '<StorageClass>GLACIER</StorageClass>'
+  const status = (restoring: string): string =>
+    `<RestoreStatus><IsRestoreInProgress>${restoring}</IsRestoreInProgress><RestoreExpiryDate/></RestoreStatus>`
+  const archived = (inner: string): boolean => parse(contents(inner)).objects[0]!.archived
+  assert.equal(archived(GOOD + cold), true)
+  assert.equal(archived(GOOD + cold + status('true')), true)
+  assert.equal(archived(GOOD + cold + status('false')), false)
+  assert.equal(archived(status('false') + cold + GOOD), false)
+})
+
 const REFUSED: [name: string, document: string, message: RegExp][] = [
   ['nothing', '', /no XML/],
   ['white space', ' \n', /no XML/],

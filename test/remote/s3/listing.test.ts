@@ -1,5 +1,6 @@
 /** Listings as stores and proxies give them: complete and of what was asked, or not believed. */
 import assert from 'node:assert/strict'
+import dns from 'node:dns'
 import { type TestContext, test } from 'node:test'
 import type { ListPage } from '../../../src/remote/remote.ts'
 import { openS3 } from '../../../src/remote/s3/s3.ts'
@@ -132,6 +133,24 @@ test('only buckets of Amazon that hold objects in order are sure to be listed in
   } finally {
     delete process.env.AWS_ENDPOINT_URL_S3
   }
+})
+
+test('what is restored is asked for at Amazon, and not where that might be refused', async (t) => {
+  const stub = await startStub(t, () => page([]))
+  const { port } = new URL(stub.endpoint)
+  // Every name is this machine's.
+  t.mock.method(dns, 'lookup', (_host: string, ...rest: unknown[]) => {
+    const answered = rest.at(-1) as (error: null, all: dns.LookupAddress[]) => void
+    answered(null, [{ address: '127.0.0.1', family: 4 }])
+  })
+  const asked = async (endpoint: string, bucket: string) => {
+    await listAll(openBucket(t, { endpoint }, {}, { bucket }))
+    return stub.requests.at(-1)?.headers['x-amz-optional-object-attributes']
+  }
+  const amazon = `http://s3.us-east-1.amazonaws.com:${port}`
+  assert.equal(await asked(amazon, 'bucket'), 'RestoreStatus')
+  assert.equal(await asked(amazon, 'program-behind-an-alias--ol-s3'), undefined)
+  assert.equal(await asked(stub.endpoint, 'bucket'), undefined)
 })
 
 test("the spec's prefix and that of the call both hold", async (t) => {
