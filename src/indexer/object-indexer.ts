@@ -37,13 +37,14 @@ export class ObjectIndexer {
   readonly #open = new Slots(OPEN_OBJECTS)
 
   constructor(options: ObjectIndexerOptions) {
-    const { etags, remote, tally } = options
+    const { etags, remote, stop, tally } = options
     this.#options = options
     this.#reader = new ObjectReader({
       remote: remote.store,
       pool: remote.openPool(),
       distrustIfMatch: () => remote.distrustIfMatch(),
       etagsAreMd5: etags.areMd5s,
+      signal: stop.signal,
       onBytes: (bytes) => tally.read(bytes),
     })
   }
