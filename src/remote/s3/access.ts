@@ -21,6 +21,11 @@ export interface S3Access {
   expires: boolean
 }
 
+/** True where it is Amazon that answers, in any of its partitions. */
+export function isAmazon(origin: string): boolean {
+  return /(^|\.)amazonaws\.(com|com\.cn|eu)$/.test(URL.parse(origin)?.hostname ?? '')
+}
+
 export interface S3Credentials {
   accessKeyId: string
   secretAccessKey: string

@@ -12,7 +12,7 @@ import type {
 } from '../remote.ts'
 import { RemoteError } from '../remote.ts'
 import { formatSpec } from '../spec.ts'
-import type { AccessQuery, AskAccess } from './access.ts'
+import { type AccessQuery, type AskAccess, isAmazon } from './access.ts'
 import { isRequestFailure, requestError, statusOf } from './failure.ts'
 import type { HttpAnswer } from './http.ts'
 import { listObjects } from './list.ts'
@@ -154,8 +154,4 @@ function isDirectoryBucket(bucket: string): boolean {
 /** False for ARNs and aliases behind which a program answers (S3 Object Lambda). */
 function isPlainBucket(bucket: string): boolean {
   return !bucket.includes(':') && !bucket.endsWith('--ol-s3')
-}
-
-function isAmazon(origin: string): boolean {
-  return /\.amazonaws\.(com|com\.cn|eu)$/.test(new URL(origin).hostname)
 }
