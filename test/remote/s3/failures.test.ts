@@ -373,6 +373,39 @@ test('a store that takes no connection is unreachable', async (t) => {
   assert.equal((await readAll(store, { key, offset: 0, length: 1 })).length, 1)
 })
 
+test('where no connection comes about, a proxy that is not used is named, and not its password', async (t) => {
+  const saved = { ...process.env }
+  const isProxy = (name: string) => /_proxy$/i.test(name)
+  const clear = () => {
+    for (const name of Object.keys(process.env).filter(isProxy)) delete process.env[name]
+  }
+  clear()
+  t.after(() => {
+    clear()
+    Object.assign(process.env, saved)
+  })
+  // It takes connections, and never answers a TLS handshake.
+  const server = createServer((socket) => void socket.on('error', () => {}).resume())
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  t.after(() => server.close())
+  const { port } = server.address() as { port: number }
+  const limits = { attempts: 1, timeouts: { connect: 50 } }
+  const hintAt = async (endpoint: string): Promise<string | undefined> => {
+    const store = openBucket(t, { endpoint }, limits)
+    return (await failsWith(store.read(REQUEST, unwanted), 'unreachable')).hint
+  }
+  const [silent, refusing] = [`https://127.0.0.1:${port}`, 'http://127.0.0.1:1']
+  assert.equal(await hintAt(silent), undefined)
+  assert.match((await hintAt(refusing)) ?? '', /--endpoint-url$/)
+  process.env.https_proxy = 'http://user:secret@proxy:3128'
+  const unused = 'keepgw does not use proxies (https_proxy is set)'
+  assert.equal(await hintAt(silent), unused)
+  assert.ok((await hintAt(refusing))?.endsWith(`--endpoint-url; ${unused}`))
+  const stub = await startStub(t, () => accessDenied)
+  assert.doesNotMatch((await hintAt(stub.endpoint)) ?? '', /proxies/)
+})
+
 test('what stands still in the middle of a listing or an error does so for a while only', async (t) => {
   const stub = await startStub(t, ({ path }, res) => {
     res.writeHead(path.includes('list-type') ? 200 : 404, { 'Content-Length': 1000 })
