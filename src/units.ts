@@ -60,6 +60,11 @@ export function formatBytes(bytes: number): string {
   return `${unit === 0 ? Math.round(value) : value.toFixed(1)} ${UNITS[unit]}`
 }
 
+/** Returns a sum as people read it, rounded to cents: `about $4.05`. */
+export function formatDollars(dollars: number): string {
+  return dollars < 0.01 ? 'less than $0.01' : `about $${dollars.toFixed(2)}`
+}
+
 /** Returns a span of time as people read it: `42 s`, `3 min`, `5 h`, `2 days`. */
 export function formatSeconds(seconds: number): string {
   if (seconds < 120) return `${Math.round(seconds)} s`

@@ -18,8 +18,9 @@ import type { IndexCounts, IndexResult } from '../../src/indexer/run-tally.ts'
 import { makeScope } from '../../src/indexer/scope.ts'
 import { findDescription } from '../../src/mapping/description.ts'
 import { Progress } from '../../src/progress.ts'
-import { describeRequests, isAmazon, requestCost } from '../../src/remote/s3/cost.ts'
-import { formatBytes, formatSeconds, parsePercent } from '../../src/units.ts'
+import type { RequestCounts } from '../../src/remote/remote.ts'
+import { requestCost } from '../../src/remote/s3/cost.ts'
+import { formatBytes, formatDollars, formatSeconds, parsePercent } from '../../src/units.ts'
 
 /** Unreadable objects that are named one by one; --json names all. */
 const NAMED = 20
@@ -186,11 +187,13 @@ mapping’s lock, 130 interrupted.`
       const { waiting: _waiting, ...summary } = counts
       // A mapping remembers the endpoint; a rehearsal makes none.
       const paid = (await findDescription(mappings))?.remote ?? remote
-      const requests = describeRequests(counts.requests, paid)
+      const requestCostUsd = requestCost(counts.requests, paid)
+      // A directory takes none.
+      const requests =
+        paid.kind === 's3' ? describeRequests(counts.requests, requestCostUsd) : undefined
       const line = flags['dry-run']
         ? describeRehearsal(counts)
         : describeResult(counts, seconds(), requests)
-      const requestCostUsd = isAmazon(paid) ? requestCost(counts.requests) : undefined
       if (!flags.quiet) {
         const data = { ...summary, requestCostUsd, dryRun: flags['dry-run'], seconds: seconds() }
         this.emit('summary', data, line)
@@ -223,6 +226,11 @@ function describeResult(counts: IndexResult, seconds: number, requests?: string)
     unreadable > 0 ? `, ${unreadable} not readable` : '',
   ].join('')
   return `${listed} objects: ${added} new, ${changed} changed, ${unchanged} unchanged, ${dropped} dropped${extras}; read ${formatBytes(bytes)} in ${formatSeconds(seconds)}${end}`
+}
+
+function describeRequests({ list, get, head }: RequestCounts, dollars?: number): string {
+  const cost = dollars === undefined ? '' : ` (${formatDollars(dollars)})`
+  return `${list} LIST, ${get} GET, ${head} HEAD requests${cost}`
 }
 
 function describeRehearsal(counts: IndexCounts): string {

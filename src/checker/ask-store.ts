@@ -78,6 +78,7 @@ function isInListing(key: string, { spec }: RemoteStore): boolean {
 }
 
 function mayBeTrue(object: RemoteObject, place: StrayPlace['place']): boolean {
+  if (object.unreadable !== undefined) return true
   const isSame = place.etag === undefined || place.etag === object.etag
   return isSame && place.offset + place.length <= object.size
 }

@@ -20,7 +20,7 @@ import {
 } from './describe.ts'
 import type { Found, Mend } from './findings.ts'
 import { judgePlace, placeText } from './judge.ts'
-import { PlaceSet } from './place-set.ts'
+import { PLACES_AT_ONCE, PlaceSet } from './place-set.ts'
 import { Settled } from './settled.ts'
 import {
   entriesOf,
@@ -32,8 +32,6 @@ import {
   type TreeEntry,
 } from './tree-files.ts'
 
-/** Places of the catalog that are held at once, in 75 to 150 MB; more of them take more passes. */
-const PLACES_AT_ONCE = 4_000_000
 /** Files or records between two looks at the event loop. */
 const PER_TURN = 512
 
@@ -44,7 +42,7 @@ export interface LookOptions {
   /** True where the mapping's lock is held. */
   isAlone: boolean
   signal: AbortSignal
-  /** Places of the catalog held at once, where that is not to be the default. */
+  /** Places of the catalog held at once, where that is not to be PLACES_AT_ONCE; more take more passes. */
   placesAtOnce?: number
 }
 
@@ -133,7 +131,7 @@ export class Look {
   /** Looks at the directories from `from` up to `to`. */
   async *#tree(from: number, to: number, passes: number): AsyncIterable<Found> {
     const [low, high] = [shardName(from), shardName(to)]
-    const places = new PlaceSet(Math.ceil((1.05 * this.counts.segments) / passes))
+    const places = new PlaceSet(this.counts.segments / passes)
     const isIn = (hash: string): boolean => {
       const shard = hash.slice(0, 3)
       return shard >= low && (to === SHARDS || shard < high)

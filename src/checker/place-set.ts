@@ -1,12 +1,19 @@
 /**
- * A set of places, each held as 8 bytes of the MD5 of its text: small enough to hold what the catalog
+ * A set of places, each known by 8 bytes of the MD5 of its text: small enough to hold what the catalog
  * says while the tree is read. That two of ten million places are taken for one has a chance of 1 in
- * 300,000, and would only hide a line that is missing. Open addressing, at most half full.
+ * 300,000, and would only hide a line that is missing. Open addressing, at most half full: the number of
+ * slots, of 9 bytes each, is a power of two.
  */
 import { hash } from 'node:crypto'
 
 /** What take() says of a place: its first time, once more, or not in the set. */
 export type Taken = 'first' | 'again' | undefined
+
+/** A part of the tree may have so many times its share: hashes are not spread quite evenly. */
+const MARGIN = 1.05
+
+/** Places that fit, with the margin, into a set of 2 ** 23 slots (76 MB). */
+export const PLACES_AT_ONCE = Math.floor(2 ** 22 / MARGIN)
 
 /**
  * What it knows of a place is a part of its text's MD5: no place can be read back from it, or taken out.
@@ -17,12 +24,9 @@ export class PlaceSet {
   #size = 0
   #left = 0
 
-  /**
-   * For about so many places: 18 to 36 bytes each, since there is a power of two of slots. It grows where
-   * there are more.
-   */
+  /** For about so many places: 19 to 38 bytes each. It grows where there are more. */
   constructor(expected: number) {
-    const capacity = 2 ** Math.ceil(Math.log2(Math.max(16, 2 * expected)))
+    const capacity = 2 ** Math.ceil(Math.log2(Math.max(16, 2 * MARGIN * expected)))
     this.#slots = new Uint32Array(2 * capacity)
     this.#taken = new Uint8Array(capacity)
   }

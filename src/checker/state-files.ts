@@ -3,7 +3,7 @@ import { existsSync, readdirSync, renameSync, rmSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { KeepgwError, messageOf } from '../errors.ts'
 import { Catalog } from '../mapping/catalog.ts'
-import { CatalogDamaged, CatalogUnusable } from '../mapping/catalog-disk.ts'
+import { CatalogDamaged, CatalogMissing, CatalogUnusable } from '../mapping/catalog-disk.ts'
 import { findDescription, type MappingDescription, stateDir } from '../mapping/description.ts'
 import { isDenied } from '../mapping/file-errors.ts'
 import { isShard } from '../mapping/tree.ts'
@@ -102,16 +102,12 @@ export async function readyCatalog(
 function isLost(error: unknown, catalogDir: string): boolean {
   return (
     error instanceof CatalogDamaged ||
-    !existsSync(join(catalogDir, 'data.mdb')) ||
-    isNoCatalog(error)
+    error instanceof CatalogMissing ||
+    !existsSync(join(catalogDir, 'data.mdb'))
   )
 }
 
-function isNoCatalog(error: unknown): boolean {
-  return error instanceof KeepgwError && /there is no catalog|cut short|EISDIR/.test(error.message)
-}
-
-/** Removes the catalogs that were moved aside: the new one is whole. Throws the system's errors. */
+/** Removes the catalogs that were moved aside: the new one is whole. */
 export function removeAside(dir: string): void {
   for (const name of readdirSync(stateDir(dir))) {
     if (ASIDE.test(name)) rmSync(join(stateDir(dir), name), { recursive: true, force: true })

@@ -16,6 +16,7 @@ export interface HashFailure {
   failure: RemoteFailure
   message: string
   hint: string | undefined
+  archived: boolean
 }
 
 /** What has become of some tasks, in the form that is cheapest to hand over. */

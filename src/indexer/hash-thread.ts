@@ -117,6 +117,6 @@ export class HashThread {
   }
 }
 
-function remoteError({ failure, message, hint }: HashFailure): RemoteError {
-  return new RemoteError(failure, message, hint === undefined ? {} : { hint })
+function remoteError({ failure, message, hint, archived }: HashFailure): RemoteError {
+  return new RemoteError(failure, message, hint === undefined ? { archived } : { archived, hint })
 }

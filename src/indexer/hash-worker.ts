@@ -39,8 +39,8 @@ async function run({ id, request }: HashTask): Promise<void> {
     hashes.push(md5)
     done.push(id)
   } catch (error) {
-    const { failure, message, hint } = error as RemoteError
-    failures.push({ id, failure, message, hint })
+    const { failure, message, hint, archived } = error as RemoteError
+    failures.push({ id, failure, message, hint, archived })
   }
   // A message costs as much as a small object's hash, so it is sent for several.
   if (done.length + failures.length === 1) setTimeout(report, REPORT_MS)

@@ -2,6 +2,7 @@
 import { messageOf } from '../errors.ts'
 import type { Catalog } from '../mapping/catalog.ts'
 import type { CatalogRecord } from '../mapping/record.ts'
+import { showKey } from '../remote/key.ts'
 import { RemoteError } from '../remote/remote.ts'
 import { Slots } from '../slots.ts'
 import type { BatchWriter } from './batch-writer.ts'
@@ -36,13 +37,14 @@ export class ObjectIndexer {
   readonly #open = new Slots(OPEN_OBJECTS)
 
   constructor(options: ObjectIndexerOptions) {
-    const { etags, remote, tally } = options
+    const { etags, remote, stop, tally } = options
     this.#options = options
     this.#reader = new ObjectReader({
       remote: remote.store,
       pool: remote.openPool(),
       distrustIfMatch: () => remote.distrustIfMatch(),
       etagsAreMd5: etags.areMd5s,
+      signal: stop.signal,
       onBytes: (bytes) => tally.read(bytes),
     })
   }
@@ -98,7 +100,9 @@ export class ObjectIndexer {
       if (read === undefined) await this.#noteGone(task)
       else await this.#recordRead(task, read)
     } catch (error) {
-      if (error instanceof RemoteError) await this.#reportUnreadable(task, error)
+      // The run may be ended by an error of the listing, which is none of this object's.
+      const isItsOwn = error instanceof RemoteError && error !== stop.signal.reason
+      if (isItsOwn) this.#reportUnreadable(task, error)
       else stop.abort(error)
     }
     if (read === undefined) budget.returnObject()
@@ -124,25 +128,33 @@ export class ObjectIndexer {
     return this.#options.writer.add({ key, before: before ?? null, after })
   }
 
+  /** Throws RemoteError where the store still lists what it says is gone: nobody knows then what is true. */
   async #noteGone({ object: { key }, before }: Task): Promise<void> {
     const { scope, catalog } = this.#options
+    if (await this.#isListed(key)) {
+      const message = `${showKey(key)}: the store lists it, and says that there is no such object`
+      throw new RemoteError('unreachable', message)
+    }
     // What was trusted is read whole, and a run drops only what it is about.
     if (before === undefined || !covers(scope, key)) return
     await catalog.noteUnseen(key)
   }
 
-  async #reportUnreadable({ object: { key }, before }: Task, error: RemoteError): Promise<void> {
-    const { tally } = this.#options
-    // The listing passes by what was archived before it was read; what was trusted may be since.
-    if (before?.trusted && (await this.#isArchived(key))) tally.counts.archived += 1
-    else tally.unreadable(key, messageOf(error))
+  async #isListed(key: string): Promise<boolean> {
+    const { remote, stop } = this.#options
+    // A directory has no list of its own that could be wrong; one of S3 Express takes no key for a prefix.
+    if ((await remote.store.ranges()) === 'none') return false
+    for await (const { objects } of remote.store.list({ prefix: key, signal: stop.signal })) {
+      // Not just the first of them: the store may have another order.
+      if (objects.length > 0) return objects.some((object) => object.key === key)
+    }
+    return false
   }
 
-  async #isArchived(key: string): Promise<boolean> {
-    try {
-      return (await this.#options.remote.store.stat(key)).archived
-    } catch {
-      return false
-    }
+  #reportUnreadable({ object: { key } }: Task, error: RemoteError): void {
+    const { tally } = this.#options
+    // The listing does not tell of Intelligent-Tiering, nor is it asked of what was trusted.
+    if (error.archived) tally.counts.archived += 1
+    else tally.unreadable(key, messageOf(error))
   }
 }

@@ -20,6 +20,8 @@ export interface ObjectReaderOptions {
   distrustIfMatch(): Promise<HashPool>
   /** False where ETags that look like MD5s are known to be none. */
   etagsAreMd5: boolean
+  /** Ends a look at an object; reads end with their pool. */
+  signal: AbortSignal
   onBytes(bytes: number): void
 }
 
@@ -86,7 +88,7 @@ export class ObjectReader {
 
   async #look(key: string): Promise<RemoteObject | undefined> {
     try {
-      return await this.#options.remote.stat(key)
+      return await this.#options.remote.stat(key, this.#options.signal)
     } catch (error) {
       if (error instanceof RemoteError && error.failure === 'gone') return undefined
       throw error

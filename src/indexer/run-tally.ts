@@ -69,16 +69,16 @@ export class RunTally {
   }
 
   /** A page of the listing has come; its tasks wait from now on. */
-  listed({ tasks, unchanged, archived, unlisted }: WalkPage): void {
+  listed({ tasks, unchanged, archived, unlisted, unreadable }: WalkPage): void {
     const { counts } = this
-    counts.listed += tasks.length + unchanged + archived
+    counts.listed += tasks.length + unchanged + archived + unreadable.length
     counts.unchanged += unchanged
     counts.archived += archived
     counts.waiting += tasks.length
-    for (const { key, reason } of unlisted) {
-      // A disk that is lost under way is met with each of its directories.
-      if (this.unlisted.has(key)) continue
-      this.unlisted.add(key)
+    // A disk that is lost under way is met with each of its directories.
+    const unknown = unlisted.filter(({ key }) => !this.unlisted.has(key))
+    for (const { key } of unknown) this.unlisted.add(key)
+    for (const { key, reason } of [...unknown, ...unreadable]) {
       this.unreadable(key, `${showKey(key)}: ${reason}`)
     }
     this.#report()

@@ -32,6 +32,8 @@ export interface WalkPage {
   unchanged: number
   archived: number
   unlisted: Unlisted[]
+  /** Objects that are there, and cannot be indexed. */
+  unreadable: { key: string; reason: string }[]
 }
 
 /** How a listing is walked. Aborting ends it with the signal's reason. */
@@ -107,7 +109,7 @@ class Merge {
   async take(listed: ListPage, disks: Unlisted[]): Promise<WalkPage> {
     const missed = disks.filter(({ key }) => this.#known.hasBelow(key))
     const unlisted = [...listed.unlisted, ...missed]
-    const page: WalkPage = { tasks: [], unchanged: 0, archived: 0, unlisted }
+    const page: WalkPage = { tasks: [], unchanged: 0, archived: 0, unlisted, unreadable: [] }
     for (const object of listed.objects) {
       const { key } = object
       if (!this.#scope.matches(key)) continue
@@ -137,7 +139,9 @@ class Merge {
 }
 
 function sort(page: WalkPage, object: RemoteObject, known: CatalogEntry | undefined): void {
-  if (known?.isStill(object.etag, object.size)) page.unchanged += 1
+  const { key, unreadable: reason } = object
+  if (reason !== undefined) page.unreadable.push({ key, reason })
+  else if (known?.isStill(object.etag, object.size)) page.unchanged += 1
   else if (object.archived) page.archived += 1
   else page.tasks.push({ object, before: known?.record })
 }

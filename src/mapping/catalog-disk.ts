@@ -38,9 +38,9 @@ const MAX_MAP = 2n ** 44n
 /** Holds two pages of the largest size there is. */
 const HEAD = 131_072
 
-/** Throws KeepgwError where there is no directory of that name; the system's error where nobody can tell. */
+/** Throws CatalogMissing where there is no directory of that name; the system's error where nobody can tell. */
 export function refuseNoCatalog(dir: string): void {
-  if (statSync(dir, { throwIfNoEntry: false }) === undefined) throw noCatalog(dir)
+  if (statSync(dir, { throwIfNoEntry: false }) === undefined) throw new CatalogMissing(dir)
 }
 
 /** Throws KeepgwError where the directory lies on a file system of the network. */
@@ -74,20 +74,29 @@ export function refuseBadFile(dir: string, readOnly: boolean): { isShort: boolea
       hint: 'Remove it, or run keepgw check --repair: it is made anew',
     })
   }
-  const { head, size } = readHead(join(dir, 'data.mdb'))
+  const data = join(dir, 'data.mdb')
+  if (statSync(data, { throwIfNoEntry: false })?.isFile() === false) {
+    throw new CatalogDamaged(dir, `${data} is no file`)
+  }
+  const { head, size } = readHead(data)
   if (size === 0) {
     if (!readOnly) return { isShort: false }
-    throw noCatalog(dir)
+    throw new CatalogMissing(dir)
   }
   const { least, whole } = sizesOf(head)
   if (size < least) throw new CatalogDamaged(dir, 'its file')
   return { isShort: size < whole }
 }
 
-function noCatalog(dir: string): KeepgwError {
-  return new KeepgwError(`there is no catalog in ${dir}: no run has got as far as making it`, {
-    hint: 'Run keepgw index',
-  })
+/** No catalog, or less of one than a reader could open. */
+export class CatalogMissing extends KeepgwError {
+  override readonly name = 'CatalogMissing'
+
+  constructor(dir: string) {
+    super(`there is no catalog in ${dir}: no run has got as far as making it`, {
+      hint: 'Run keepgw index',
+    })
+  }
 }
 
 /** A catalog that may be whole, and cannot be opened here, or by this user. */

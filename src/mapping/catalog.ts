@@ -29,6 +29,7 @@ import {
 } from './catalog-contents.ts'
 import {
   CatalogDamaged,
+  CatalogMissing,
   CatalogUnusable,
   refuseBadFile,
   refuseFullDisk,
@@ -89,7 +90,7 @@ export class Catalog {
     this.#meta = root.openDB({ name: 'meta', encoding: 'json' })
     this.#lost = root.openDB({ name: 'lost', encoding: 'json' })
     // The last table that is made; a reader makes none, and is given undefined for it.
-    if (this.#lost === undefined) throw new Error('the run that was to make it was cut short')
+    if (this.#lost === undefined) throw new CatalogMissing(dir)
   }
 
   /**

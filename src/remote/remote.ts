@@ -59,6 +59,8 @@ export interface RemoteObject {
   readonly lastModified: number
   /** Must be restored before it can be read (Glacier, Deep Archive). */
   archived: boolean
+  /** Why it cannot be indexed, where the listing shows too little of it: then `etag` or `size` says nothing. */
+  readonly unreadable?: string | undefined
 }
 
 /** Something the listing met but could not look into: these keys are unknown, not gone. */
@@ -195,15 +197,18 @@ export class RemoteError extends KeepgwError {
   readonly failure: RemoteFailure
   /** Bytes that the sink got before the failure. */
   readonly delivered: number
+  /** True where the object is out of reach only until it is restored. */
+  readonly archived: boolean
 
   constructor(
     failure: RemoteFailure,
     message: string,
-    options: KeepgwErrorOptions & { delivered?: number } = {},
+    options: KeepgwErrorOptions & { delivered?: number; archived?: boolean } = {},
   ) {
     super(message, options)
     this.failure = failure
     this.delivered = options.delivered ?? 0
+    this.archived = options.archived ?? false
   }
 }
 

@@ -39,6 +39,7 @@ function withDelivered(error: RemoteError, delivered: number): RemoteError {
   return new RemoteError(error.failure, error.message, {
     cause: error.cause,
     delivered,
+    archived: error.archived,
     ...(error.hint === undefined ? {} : { hint: error.hint }),
   })
 }

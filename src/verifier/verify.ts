@@ -47,12 +47,24 @@ export interface VerifyOptions {
 
 /**
  * Verifies the blocks, any number of them, in bounded memory but for the places of the blocks under
- * way. Throws MappingUnreachable, or what the signal was aborted with.
+ * way. Throws MappingUnreachable, or what the signal was aborted with: the pool is closed then, as a
+ * store that is silent would keep its reads for minutes each.
  */
 export async function verifyBlocks(
   hashes: AsyncIterable<string>,
   options: VerifyOptions,
 ): Promise<void> {
+  const { signal, pool } = options
+  const stop = (): void => void pool.close()
+  signal.addEventListener('abort', stop)
+  try {
+    await verifyAll(hashes, options)
+  } finally {
+    signal.removeEventListener('abort', stop)
+  }
+}
+
+async function verifyAll(hashes: AsyncIterable<string>, options: VerifyOptions): Promise<void> {
   const slots = new Slots(options.concurrency)
   const blocks = new Set<Promise<void>>()
   let failure: unknown
@@ -78,6 +90,7 @@ async function verifyBlock(hash: string, slots: Slots, options: VerifyOptions): 
   const places: PlaceReport[] = []
   const reads: Promise<void>[] = []
   for await (const place of options.mapping.places(hash)) {
+    options.signal.throwIfAborted()
     await slots.take()
     const read = verifyPlace(hash, place, options.pool)
       .then((report) => void places.push(report))

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import fc from 'fast-check'
-import { PlaceSet } from '../../src/checker/place-set.ts'
+import { PLACES_AT_ONCE, PlaceSet } from '../../src/checker/place-set.ts'
 
 describe('a set of places', () => {
   it('says of each whether it was met, whatever size it was made for', () => {
@@ -19,5 +19,13 @@ describe('a set of places', () => {
         assert.equal(set.left, left.size)
       }),
     )
+  })
+
+  it('takes no more than 76 MB for as many places as a check holds at once', () => {
+    const before = process.memoryUsage().arrayBuffers
+    const set = new PlaceSet(PLACES_AT_ONCE)
+    const bytes = process.memoryUsage().arrayBuffers - before
+    assert.ok(bytes < 76e6, `${bytes} bytes`)
+    assert.equal(set.left, 0)
   })
 })

@@ -18,6 +18,7 @@ import {
 } from '../crashes/kill.ts'
 import { announce, seededRandom } from '../crashes/moments.ts'
 import { assertSameLines, inspect } from '../crashes/state.ts'
+import { startFaultProxy } from '../faults/proxy.ts'
 import { makeBucket, NO_S3, sharedS3, type TestBucket } from '../servers/s3.ts'
 import { environment, keepgw, keepgwOk, start, summaryOf, temporary, treeLines } from './keepgw.ts'
 
@@ -370,6 +371,23 @@ describe('keepgw check of a bucket', { skip: server === undefined && NO_S3 }, ()
     assert.deepEqual([index.added, index.changed, index.unchanged], [1, 0, 39])
     const whole = await keepgwOk(['check', mapping, '--json'], env)
     assert.equal(JSON.parse(whole.stdout).notices, 0)
+  })
+
+  it('leaves the lines of an object alone that is listed without an ETag', async (t) => {
+    const proxy = await startFaultProxy(server!)
+    t.after(() => proxy.stop())
+    const home = join(scratch.dir, 'proxied')
+    const proxied = environment({ ...server!, endpoint: proxy.endpoint }, home)
+    await keepgwOk(['index', bucket.name], proxied)
+    const mapping = join(home, bucket.name)
+    const lines = await treeLines(mapping)
+    await rm(join(mapping, '.keepgw/catalog'), { recursive: true })
+    const isListing = ({ path }: { path: string }): boolean => path.includes('list-type=2')
+    const edit = (xml: string): string => xml.replace(/<ETag>[^<]*/, '<ETag>')
+    proxy.on(isListing, { kind: 'edit', edit })
+    await keepgwOk(['check', mapping, '--repair'], proxied)
+    assertSameLines(await treeLines(mapping), lines, 'lines')
+    assert.equal((await inspect(mapping)).records.size, 39)
   })
 
   it('leaves lines alone that it cannot ask about, and asks when it can', async () => {

@@ -6,7 +6,7 @@ import { existsSync } from 'node:fs'
 import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, afterEach, before, describe, it } from 'node:test'
-import { s3Error } from '../faults/fault.ts'
+import { noSuchKey, s3Error } from '../faults/fault.ts'
 import { type FaultProxy, startFaultProxy } from '../faults/proxy.ts'
 import { makeBucket, NO_S3, sharedS3, type TestBucket } from '../servers/s3.ts'
 import {
@@ -120,6 +120,38 @@ describe('index', { skip: server === undefined && NO_S3 }, () => {
     await bucket.put('c', 'c')
   })
 
+  it('skips what proves to be archived when it is read, as Intelligent-Tiering does', async () => {
+    const env = fresh()
+    const archived = s3Error(403, 'InvalidObjectState', 'Not valid for its access tier')
+    const rule = proxy.on(({ path }) => path.endsWith('/c'), archived)
+    const { stdout, stderr } = await keepgwOk(['index', bucket.name], env)
+    assert.match(stdout, /^7 objects: 6 new, 0 changed, 0 unchanged, 0 dropped, 1 archived/)
+    assert.equal(stderr, '')
+    assert.equal(rule.hits, 1)
+  })
+
+  it('names an object that is listed without an ETag, and keeps what it knew of it', async () => {
+    const env = fresh()
+    const isListing = ({ path }: { path: string }): boolean => path.includes('list-type=2')
+    const contents = (await bucket.list()).map(({ key, size, etag }) => {
+      const shown = key === 'c' ? '' : `"${etag}"`
+      return `<Contents><Key>${key}</Key><Size>${size}</Size><ETag>${shown}</ETag></Contents>`
+    })
+    const body = `<ListBucketResult><IsTruncated>false</IsTruncated>${contents.join('')}</ListBucketResult>`
+    proxy.on(isListing, { kind: 'answer', status: 200, body })
+    const first = await keepgw(['index', bucket.name], env)
+    assert.equal(first.code, 3)
+    assert.match(first.stderr, /^keepgw: not indexed: c: the store lists it without an ETag\n$/)
+    assert.match(first.stdout, /^7 objects: 6 new.*1 not readable/)
+    proxy.clear()
+    await keepgwOk(['index', bucket.name], env)
+    proxy.on(isListing, { kind: 'answer', status: 200, body })
+    const again = await keepgw(['index', bucket.name], env)
+    assert.equal(again.code, 3)
+    assert.match(again.stdout, /6 unchanged, 0 dropped, 1 not readable/)
+    assert.ok((await lines(env)).includes(lineOf('c', 'c')))
+  })
+
   it('reads an object that changes under its hands once more', async () => {
     const env = fresh()
     const isIt = ({ path }: { path: string }): boolean => path.endsWith('/a/1')
@@ -149,6 +181,19 @@ describe('index', { skip: server === undefined && NO_S3 }, () => {
     proxy.on(isIt, { kind: 'before', run: () => bucket.remove('fleeting') }, { times: 1 })
     const { added, unreadable } = summaryOf(await keepgwOk(['index', bucket.name, '--json'], env))
     assert.deepEqual({ added, unreadable }, { added: 7, unreadable: 0 })
+  })
+
+  it('names an object that is listed and not there, and keeps what it knew of it', async () => {
+    const env = fresh()
+    await keepgwOk(['index', bucket.name], env)
+    await bucket.put('c', 'other')
+    proxy.on(({ path }) => path.endsWith('/c'), noSuchKey)
+    const { code, stderr, stdout } = await keepgw(['index', bucket.name], env)
+    assert.equal(code, 3)
+    assert.match(stderr, /^keepgw: not indexed: c: the store lists it, .* no such object\n$/)
+    assert.match(stdout, /6 unchanged, 0 dropped, 1 not readable/)
+    assert.ok((await lines(env)).includes(lineOf('c', 'c')))
+    await bucket.put('c', 'c')
   })
 
   it('does without If-Match where a store answers 412 to its own ETags', async () => {

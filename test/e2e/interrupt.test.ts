@@ -9,6 +9,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { type Content, store } from '../crashes/bucket.ts'
 import { inspect } from '../crashes/state.ts'
+import { s3Error } from '../faults/fault.ts'
 import { type FaultProxy, type Rule, type SeenRequest, startFaultProxy } from '../faults/proxy.ts'
 import { makeBucket, NO_S3, sharedS3, type TestBucket } from '../servers/s3.ts'
 import { environment, keepgw, keepgwOk, start, summaryOf, temporary, treeLines } from './keepgw.ts'
@@ -120,6 +121,35 @@ describe('an index run in the middle', { skip: server === undefined && NO_S3 }, 
     proxy.clear()
     assert.equal(child.exitCode, 130, child.output.stderr)
     await readTheRest(mappingOf('listing'), 0)
+  })
+
+  it('ends with 130 at a SIGINT while the store does not say whether an object is there', async () => {
+    const isIt = ({ path }: SeenRequest): boolean => path.endsWith('/object-0')
+    const isLook = (request: SeenRequest): boolean => isIt(request) && request.method === 'HEAD'
+    const changed = s3Error(412, 'PreconditionFailed', 'One did not hold')
+    const looks = proxy.on(isLook, { kind: 'stall' })
+    proxy.on(isIt, changed)
+    const child = start([...index(mappingOf('looked')), '--include=object-0'], env())
+    children.push(child)
+    await until(child, () => looks.hits > 0)
+    child.kill('SIGINT')
+    await once(child, 'close')
+    proxy.clear()
+    assert.equal(child.exitCode, 130, child.output.stderr)
+    assert.equal(looks.hits, 1)
+  })
+
+  it('of verify ends with 130 at a SIGINT, and asks a silent store for nothing more', async () => {
+    const held = holdReadsAfter(0)
+    const hashes = reference.slice(0, CONCURRENCY).map((line) => line.slice(0, 32))
+    const child = start(['verify', ...hashes, '--mappings', mappingOf('reference')], env())
+    children.push(child)
+    await until(child, () => held.hits === CONCURRENCY)
+    child.kill('SIGINT')
+    await once(child, 'close')
+    proxy.clear()
+    assert.equal(child.exitCode, 130, child.output.stderr)
+    assert.equal(held.hits, CONCURRENCY)
   })
 
   it('has recorded what it had read some seconds before a kill -9', async () => {

@@ -15,6 +15,7 @@ import { makeScope } from '../../src/indexer/scope.ts'
 import { SegmentHasher } from '../../src/indexer/segment-hasher.ts'
 import { MAX_BLOCK } from '../../src/mapping/place-line.ts'
 import type { DirectorySpec } from '../../src/remote/remote.ts'
+import { s3Error } from '../faults/fault.ts'
 import { openBucket, partOf, startStub } from '../remote/s3/stub.ts'
 
 /** Workers that were started since the test began. */
@@ -198,32 +199,37 @@ describe('a hash pool', () => {
     assert.equal(timers().length, before)
   })
 
-  it('says the same of a failure on the main thread and in another one', async () => {
-    const setup = {
-      spec: { kind: 's3', bucket: 'bucket', endpoint: 'http://127.0.0.1:1' },
-      options: { attempts: 1, connections: 2 },
-      bandwidth: undefined,
-    } as const
-    const context = {
-      access: async () => {
-        throw Object.assign(new Error('they have ended'), { name: 'CredentialsProviderError' })
-      },
-      onSaturated: () => {},
+  it('says the same of a failure on the main thread and in another one', async (t) => {
+    const withoutCredentials = async () => {
+      throw Object.assign(new Error('they have ended'), { name: 'CredentialsProviderError' })
     }
-    const failures: unknown[] = []
-    for (const hasher of [new SegmentHasher(setup, context), new HashThread(setup, context)]) {
-      const request = { key: 'key', offset: 0, length: 1 }
-      const { promise, resolve, reject } = Promise.withResolvers<Buffer>()
-      hasher.take({ request, resolve, reject })
-      const { failure, message, hint } = await promise.then(
-        () => assert.fail('it was read'),
-        (error) => error,
-      )
-      failures.push({ failure, message, hint })
-      await hasher.close()
+    const stub = await startStub(t, () => s3Error(403, 'InvalidObjectState', 'It is archived'))
+    const store = openBucket(t, stub)
+    const options = { attempts: 1, connections: 2 }
+    const setup = { spec: store.spec, options, bandwidth: undefined }
+    const failuresWith = async (access: (query: unknown) => Promise<unknown>) => {
+      const context = { access, onSaturated: () => {} }
+      const failures: object[] = []
+      for (const hasher of [new SegmentHasher(setup, context), new HashThread(setup, context)]) {
+        const request = { key: 'key', offset: 0, length: 1 }
+        const { promise, resolve, reject } = Promise.withResolvers<Buffer>()
+        hasher.take({ request, resolve, reject })
+        const { failure, message, hint, archived } = await promise.then(
+          () => assert.fail('it was read'),
+          (error) => error,
+        )
+        failures.push({ failure, message, hint, archived })
+        await hasher.close()
+      }
+      assert.deepEqual(failures[1], failures[0])
+      return inspect(failures[0])
     }
-    assert.deepEqual(failures[1], failures[0])
-    assert.match(inspect(failures[0]), /unreachable.*CredentialsProviderError: they have ended/s)
+    assert.match(
+      await failuresWith(withoutCredentials),
+      /unreachable.*CredentialsProviderError: they have ended.*archived: false/s,
+    )
+    const archived = await failuresWith((query) => store.access(query))
+    assert.match(archived, /unreachable.*InvalidObjectState.*archived: true/s)
   })
 
   it('fails what is under way, and all that comes later, when it is closed', async () => {

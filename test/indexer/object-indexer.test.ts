@@ -13,7 +13,12 @@ import type { Task } from '../../src/indexer/walk.ts'
 import type { Catalog } from '../../src/mapping/catalog.ts'
 import type { Change } from '../../src/mapping/catalog-contents.ts'
 import type { Recorder } from '../../src/mapping/recorder.ts'
-import { RemoteError } from '../../src/remote/remote.ts'
+import {
+  type ListOptions,
+  type RangeSupport,
+  RemoteError,
+  type RemoteObject,
+} from '../../src/remote/remote.ts'
 
 const EMPTY_MD5 = 'd41d8cd98f00b204e9800998ecf8427e'
 
@@ -25,6 +30,10 @@ function task(key: string): Task {
 /** A run over a store that answers as told; its objects look unchanged to a HEAD. */
 function setUp(options: {
   hash(key: string): Promise<Buffer>
+  stat?: (key: string) => Promise<RemoteObject>
+  /** Keys that a listing shows by now. */
+  listed?: string[]
+  ranges?: RangeSupport
   distrustIfMatch?: () => Promise<HashPool>
 }) {
   const recorded: Change[] = []
@@ -34,7 +43,15 @@ function setUp(options: {
   }
   const pool = { room: () => undefined, hash: ({ key }: { key: string }) => options.hash(key) }
   const remote = {
-    store: { stat: async (key: string) => task(key).object },
+    store: {
+      stat: options.stat ?? (async (key: string) => task(key).object),
+      ranges: async () => options.ranges ?? 'likely',
+      async *list({ prefix = '' }: ListOptions) {
+        const keys = (options.listed ?? []).filter((key) => key.startsWith(prefix))
+        yield { objects: [], unlisted: [] }
+        yield { objects: keys.map((key) => task(key).object), unlisted: [] }
+      },
+    },
     openPool: () => pool as unknown as HashPool,
     distrustIfMatch: options.distrustIfMatch,
   }
@@ -87,6 +104,17 @@ describe('the objects of a run', () => {
     assert.deepEqual([recorded, unreadable], [[], ['k']])
     assert.ok(budget.takeObject())
     assert.ok(!stop.signal.aborted)
+  })
+
+  it('that the store says are gone are so unless it still lists them', async () => {
+    const gone = () => Promise.reject(new RemoteError('gone', 'injected'))
+    const listed = ['longer', 'there', 'there/below']
+    for (const ranges of ['likely', 'none'] as const) {
+      const { objects, unreadable } = setUp({ hash: gone, stat: gone, listed, ranges })
+      for (const key of ['there', 'long', 'away']) await objects.read(task(key))
+      await objects.allSettled()
+      assert.deepEqual(unreadable, ranges === 'none' ? [] : ['there'])
+    }
   })
 
   it('are not begun once the run is stopped', async () => {

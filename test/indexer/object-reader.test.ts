@@ -13,6 +13,8 @@ import {
   type RemoteStore,
 } from '../../src/remote/remote.ts'
 
+const { signal } = new AbortController()
+
 type Answer = Promise<Buffer> | RemoteFailure | Error
 
 const failure = (kind: RemoteFailure): RemoteError => new RemoteError(kind, `injected: ${kind}`)
@@ -64,7 +66,8 @@ function setUp(options: {
   const trusting = poolOf(() => undefined)
   const counts = { bytes: 0, stats: 0, distrusted: 0 }
   const remote: Partial<RemoteStore> = {
-    async stat() {
+    async stat(_key, given) {
+      assert.equal(given, signal)
       counts.stats += 1
       const found = options.stat?.() ?? 'gone'
       if (typeof found === 'string') throw failure(found)
@@ -79,6 +82,7 @@ function setUp(options: {
       return (await options.distrust?.()) ?? trusting
     },
     etagsAreMd5: options.etagsAreMd5 ?? true,
+    signal,
     onBytes: (bytes) => {
       counts.bytes += bytes
     },

@@ -66,6 +66,7 @@ interface Outcome {
   unchanged: number
   archived: number
   unlisted: Unlisted[]
+  unreadable: { key: string; reason: string }[]
   vanished: string[]
 }
 
@@ -77,12 +78,14 @@ async function outcomeOf(
   { records = false, listConcurrency = 1, allowDrop = 20 } = {},
 ): Promise<Outcome> {
   const options = { signal, allowDrop, listConcurrency }
-  const all: Outcome = { tasks: [], unchanged: 0, archived: 0, unlisted: [], vanished: [] }
+  const none = { tasks: [], unlisted: [], unreadable: [], vanished: [] }
+  const all: Outcome = { ...none, unchanged: 0, archived: 0 }
   for await (const page of walk(remote, mapping.catalog, scope, options)) {
     all.tasks.push(...page.tasks)
     all.unchanged += page.unchanged
     all.archived += page.archived
     all.unlisted.push(...page.unlisted)
+    all.unreadable.push(...page.unreadable)
     if (!records) continue
     await setRecords(
       mapping,
@@ -323,6 +326,26 @@ describe('a walk', () => {
     const other = makeScope({ include: ['**/a'] })
     const { unlisted, vanished } = await outcomeOf(remote, mapping, other, { allowDrop: 100 })
     assert.deepEqual([unlisted, vanished], [[], ['disk2/a', 'gone/a']])
+  })
+
+  it('names what the listing shows too little of, and takes none of it for vanished', async () => {
+    await using mapping = await makeMapping()
+    await setRecords(
+      mapping,
+      ['a', 'dir/', 'dir/gone', 'z'].map((key) => [key, smallRecord(1)]),
+    )
+    const bad = (key: string): RemoteObject => ({ ...object(key), etag: '', unreadable: 'no ETag' })
+    const listing = [bad('z'), object('a', 2), bad('dir/'), bad('new'), bad('left-out')]
+    const outcome = await outcomeOf(remoteOf(listing), mapping, makeScope({ exclude: ['left-*'] }))
+    assert.deepEqual(
+      outcome.tasks.map((task) => task.object.key),
+      ['a'],
+    )
+    assert.deepEqual(
+      outcome.unreadable,
+      ['z', 'dir/', 'new'].map((key) => ({ key, reason: 'no ETag' })),
+    )
+    assert.deepEqual(outcome.vanished, ['dir/gone'])
   })
 
   it('cannot index a key that is longer than the catalog takes, and says so', async () => {

@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto'
 import { mkdir, readFile, stat, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
+import { open } from 'lmdb'
 import { KeepgwError } from '../../src/errors.ts'
 import { Catalog } from '../../src/mapping/catalog.ts'
 import { META } from '../../src/mapping/catalog-disk.ts'
@@ -40,16 +41,28 @@ describe('a catalog whose file is bad', () => {
   it('that a killed run has not made, or left empty, is made by the next one, and no reader takes it for one', async () => {
     await using tree = await makeTree()
     const dir = join(tree.dir, '.keepgw/catalog')
-    const isNone = /there is no catalog.*making it/
+    const isNone = { name: 'CatalogMissing', message: /there is no catalog.*making it/ }
     for (const readOnly of [true, false]) {
       assert.throws(() => Catalog.open(tree.dir, { readOnly }), isNone)
     }
     await mkdir(dir, { recursive: true })
     await writeFile(join(dir, 'data.mdb'), '')
     assert.throws(() => Catalog.open(tree.dir, { readOnly: true }), isNone)
+    // A run that was killed before it had made the tables.
+    await open({ path: dir }).close()
+    assert.throws(() => Catalog.open(tree.dir, { readOnly: true }), isNone)
     const catalog = Catalog.open(tree.dir)
     assert.equal(catalog.stats().objects, 0)
     await catalog.close()
+  })
+
+  it('and is a directory, is damaged as any other', async () => {
+    await using tree = await makeTree()
+    await mkdir(join(tree.dir, '.keepgw/catalog/data.mdb'), { recursive: true })
+    for (const readOnly of [true, false]) {
+      const isDamaged = { name: 'CatalogDamaged', message: /data\.mdb is no file/ }
+      assert.throws(() => Catalog.open(tree.dir, { readOnly }), isDamaged)
+    }
   })
 
   it('is not one that ends before pages that lmdb took, and gave up again unwritten', async () => {

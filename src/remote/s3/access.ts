@@ -22,9 +22,11 @@ export interface S3Access {
   expires: number
 }
 
-/**
- * What Signature Version 4 takes for the asker, be it a user, a role or a session of a directory bucket.
- */
+/** True where it is Amazon that answers, in any of its partitions. */
+export function isAmazon(origin: string): boolean {
+  return /(^|\.)amazonaws\.(com|com\.cn|eu)$/.test(URL.parse(origin)?.hostname ?? '')
+}
+
 export interface S3Credentials {
   accessKeyId: string
   secretAccessKey: string

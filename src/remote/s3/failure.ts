@@ -2,8 +2,11 @@
 import { messageOf } from '../../errors.ts'
 import { RemoteError, type RemoteFailure } from '../remote.ts'
 import { AccessError } from './access.ts'
-import { TransportError } from './http.ts'
+import { NO_CONNECTION, TransportError } from './http.ts'
 import { S3Error } from './s3-error.ts'
+
+/** S3's code for an object that must be restored first, whatever its storage class. */
+const ARCHIVED = 'InvalidObjectState'
 
 const FAILURES: Record<string, RemoteFailure> = {
   NoSuchKey: 'gone',
@@ -25,10 +28,26 @@ const HINTS: Record<string, string> = {
   RequestTimeTooSkewed: 'Set this machine’s clock',
   CredentialsProviderError:
     'Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or use --profile, --credentials-file or --no-sign-request',
-  InvalidObjectState: 'It is archived: restore it first',
-  ECONNREFUSED: 'Is the store running, and --endpoint-url right?',
+  [ARCHIVED]: 'It is archived: restore it first',
+  ECONNREFUSED: 'Check that the store is running, and --endpoint-url',
   ENOTFOUND: 'Check the host of --endpoint-url, and the region',
 }
+
+/** Codes of failures without any connection. */
+const UNCONNECTED = new Set([
+  NO_CONNECTION,
+  'ECONNREFUSED',
+  'EHOSTUNREACH',
+  'ENETUNREACH',
+  'ENOTFOUND',
+  'EAI_AGAIN',
+  'ETIMEDOUT',
+])
+/** Variables by which other programs find a proxy; curl takes them in either case. */
+const PROXIES = ['HTTPS_PROXY', 'HTTP_PROXY', 'ALL_PROXY'].flatMap((name) => [
+  name,
+  name.toLowerCase(),
+])
 
 /** Returns the HTTP status of the answer behind an error, if there was one. */
 export function statusOf(thrown: unknown): number | undefined {
@@ -63,11 +82,21 @@ export function requestError(thrown: unknown, what: string): RemoteError {
 function remoteError(thrown: unknown, what: string, failure: RemoteFailure): RemoteError {
   if (thrown instanceof RemoteError) return thrown
   const code = codeOf(thrown)
-  const hint = HINTS[code]
+  const hint = hintFor(code)
   return new RemoteError(failure, `${what}: ${describe(thrown, code)}`, {
     cause: thrown,
+    archived: code === ARCHIVED,
     ...(hint === undefined ? {} : { hint }),
   })
+}
+
+function hintFor(code: string): string | undefined {
+  const hint = HINTS[code]
+  const proxy = UNCONNECTED.has(code) ? PROXIES.find((name) => process.env[name]) : undefined
+  if (proxy === undefined) return hint
+  // Where there is no way to the store but by the proxy, nothing else tells why.
+  const unused = `keepgw does not use proxies (${proxy} is set)`
+  return hint === undefined ? unused : `${hint}; ${unused}`
 }
 
 function codeOf(thrown: unknown): string {

@@ -35,6 +35,9 @@ export interface HttpRequest extends RequestHead {
   origin: string
 }
 
+/** The code of a connection that does not come about in time. */
+export const NO_CONNECTION = 'HTTP_NO_CONNECTION'
+
 /** The connection failed, or something that is no HTTP came over it. */
 export class TransportError extends Error {
   override readonly name = 'TransportError'
@@ -207,13 +210,19 @@ class Pool {
     for (const connection of this.#connections) {
       connection.quiet = connection.waitsForReader ? 0 : connection.quiet + passed
       const { after, says } = this.#limits[connection.phase]
-      if (connection.quiet > after) connection.fail(new TimedOut(says))
+      const code = connection.phase === 'connecting' ? NO_CONNECTION : 'HTTP_TIMEOUT'
+      if (connection.quiet > after) connection.fail(new TimedOut(code, says))
     }
   }
 }
 
 class TimedOut extends Error {
-  readonly code = 'HTTP_TIMEOUT'
+  readonly code: string
+
+  constructor(code: string, message: string) {
+    super(message)
+    this.code = code
+  }
 }
 
 function targetOf(origin: string): Target {

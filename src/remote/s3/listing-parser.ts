@@ -43,8 +43,10 @@ export class ListingParser {
 /** Elements of a page, and of one of its Contents, whose text is taken. */
 const OF_PAGE = new Set(['IsTruncated', 'NextContinuationToken', 'EncodingType'])
 const OF_OBJECT = new Set(['Key', 'LastModified', 'ETag', 'Size', 'StorageClass'])
+/** Of its RestoreStatus. */
+const RESTORING = 'IsRestoreInProgress'
 
-const [PAGE, PART_OF_PAGE, PART_OF_OBJECT] = [1, 2, 3]
+const [PAGE, PART_OF_PAGE, PART_OF_OBJECT, DEEPER] = [1, 2, 3, 4]
 
 class ListingReader implements XmlReader {
   readonly objects: RemoteObject[] = []
@@ -65,11 +67,13 @@ class ListingReader implements XmlReader {
       this.#isError = name === 'Error'
       if (!this.#isError && name !== 'ListBucketResult') throw new MalformedXml(`<${name}>`)
     }
+    if (depth === DEEPER) return this.#object !== undefined && name === RESTORING
     return false
   }
 
   close(name: string, depth: number, text: string): void {
-    if (depth === PART_OF_OBJECT) this.#object?.set(name, text)
+    const isOfObject = depth === PART_OF_OBJECT || (depth === DEEPER && name === RESTORING)
+    if (isOfObject) this.#object?.set(name, text)
     else if (depth === PART_OF_PAGE) this.#closePart(name, text)
     else if (depth === PAGE && this.#isError) throw new MalformedXml('<Error>')
   }
@@ -78,7 +82,7 @@ class ListingReader implements XmlReader {
     if (this.#isError) {
       if (name === 'Code') throw new MalformedXml(`<Error>, ${text}`)
     } else if (name === 'Contents') {
-      this.#object!.mustBeWhole()
+      if (this.#object!.key === '') throw new MalformedXml('an object without its key')
       this.objects.push(this.#object!)
       this.#object = undefined
     } else if (name === 'IsTruncated') {
@@ -96,12 +100,18 @@ class ListedObject implements RemoteObject {
   key = ''
   etag = ''
   size = -1
-  archived = false
   #time = ''
+  #storageClass = ''
+  #isRestored = false
 
   /** Most objects have not changed, and nobody asks for it. */
   get lastModified(): number {
     return timeOf(this.#time)
+  }
+
+  /** A restored object keeps its class. */
+  get archived(): boolean {
+    return isArchived(this.#storageClass) && !this.#isRestored
   }
 
   set(name: string, text: string): void {
@@ -109,13 +119,14 @@ class ListedObject implements RemoteObject {
     else if (name === 'ETag') this.etag = plainEtag(text)
     else if (name === 'Size') this.size = sizeOf(text)
     else if (name === 'LastModified') this.#time = text
-    else if (name === 'StorageClass') this.archived = isArchived(text)
+    else if (name === 'StorageClass') this.#storageClass = text
+    else if (name === RESTORING) this.#isRestored = text === 'false'
   }
 
-  /** Throws MalformedXml unless it has what an object must have. */
-  mustBeWhole(): void {
-    if (this.key !== '' && this.etag !== '' && this.size >= 0) return
-    throw new MalformedXml(`${this.key || 'an object'} without its key, size or ETag`)
+  /** Gateways list so what did not come through them: one such object must not hide all others. */
+  get unreadable(): string | undefined {
+    if (this.etag === '') return 'the store lists it without an ETag'
+    return this.size < 0 ? 'the store lists it without a size' : undefined
   }
 }
 

@@ -12,7 +12,7 @@ import type {
 } from '../remote.ts'
 import { RemoteError } from '../remote.ts'
 import { formatSpec } from '../spec.ts'
-import type { AccessQuery, AskAccess } from './access.ts'
+import { type AccessQuery, type AskAccess, isAmazon } from './access.ts'
 import { isRequestFailure, requestError, statusOf } from './failure.ts'
 import type { HttpAnswer } from './http.ts'
 import { listObjects } from './list.ts'
@@ -26,10 +26,14 @@ export function openS3(spec: S3Spec, options: S3ReaderOptions = {}): RemoteStore
   return new S3Store(spec, ask, new S3Reader(spec, ask, options))
 }
 
+/** Has a listing tell which archived objects are restored. Other stores may refuse what they do not know. */
+const WITH_RESTORED = { 'x-amz-optional-object-attributes': 'RestoreStatus' }
+
 class S3Store implements RemoteStore {
   readonly spec: S3Spec
   readonly #ask: AskAccess
   readonly #reader: S3Reader
+  #isAmazons: Promise<boolean> | undefined
 
   constructor(spec: S3Spec, ask: AskAccess, reader: S3Reader) {
     this.spec = spec
@@ -44,8 +48,9 @@ class S3Store implements RemoteStore {
   list(options: ListOptions = {}): AsyncIterable<ListPage> {
     const { bucket } = this.#reader
     return listObjects(
-      (query, begin, ended, signal) => {
-        return bucket.send({ method: 'GET', query, ended }, () => begin(), signal)
+      async (query, begin, ended, signal) => {
+        const headers = (await this.#isPlainAmazon()) ? WITH_RESTORED : {}
+        return bucket.send({ method: 'GET', query, headers, ended }, () => begin(), signal)
       },
       this.spec,
       options,
@@ -57,15 +62,20 @@ class S3Store implements RemoteStore {
   }
 
   async ranges(): Promise<RangeSupport> {
+    if (isDirectoryBucket(this.spec.bucket)) return 'none'
+    return (await this.#isPlainAmazon()) ? 'sure' : 'likely'
+  }
+
+  /** False also where that cannot be found out: whoever asks the bucket then hears why. */
+  #isPlainAmazon(): Promise<boolean> {
     const { bucket } = this.spec
-    if (isDirectoryBucket(bucket)) return 'none'
-    try {
-      // The endpoint may be set in the environment, or in a profile.
-      const { origin } = await this.#ask({})
-      return isAmazon(origin) && isPlainBucket(bucket) ? 'sure' : 'likely'
-    } catch {
-      return 'likely'
-    }
+    const isPlain = isPlainBucket(bucket) && !isDirectoryBucket(bucket)
+    // The endpoint may be set in the environment, or in a profile.
+    this.#isAmazons ??= this.#ask({}).then(
+      ({ origin }) => isPlain && isAmazon(origin),
+      () => false,
+    )
+    return this.#isAmazons
   }
 
   async stat(key: string, signal?: AbortSignal): Promise<RemoteObject> {
@@ -80,9 +90,7 @@ class S3Store implements RemoteStore {
       size,
       etag: plainEtag(headers.etag),
       lastModified: Date.parse(headers['last-modified'] ?? '') || 0,
-      archived:
-        isArchived(headers['x-amz-storage-class'] as string | undefined) &&
-        !/ongoing-request="false"/.test(String(headers['x-amz-restore'])),
+      archived: isArchivedAnswer(headers),
     }
   }
 
@@ -130,6 +138,14 @@ class S3Store implements RemoteStore {
   }
 }
 
+/** Intelligent-Tiering archives objects without giving them another class. */
+function isArchivedAnswer(headers: HttpAnswer['headers']): boolean {
+  const isCold =
+    isArchived(headers['x-amz-storage-class'] as string | undefined) ||
+    headers['x-amz-archive-status'] !== undefined
+  return isCold && !/ongoing-request="false"/.test(String(headers['x-amz-restore']))
+}
+
 /** Of S3 Express One Zone: it lists in no order, and knows no start-after (S3 API, ListObjectsV2). */
 function isDirectoryBucket(bucket: string): boolean {
   return /--xa?-s3$/.test(bucket)
@@ -138,8 +154,4 @@ function isDirectoryBucket(bucket: string): boolean {
 /** False for ARNs and aliases behind which a program answers (S3 Object Lambda). */
 function isPlainBucket(bucket: string): boolean {
   return !bucket.includes(':') && !bucket.endsWith('--ol-s3')
-}
-
-function isAmazon(origin: string): boolean {
-  return /\.amazonaws\.(com|com\.cn|eu)$/.test(new URL(origin).hostname)
 }

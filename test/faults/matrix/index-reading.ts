@@ -174,7 +174,7 @@ export const indexReadingCells: Cell[] = indexCells([
     says: /412 to its own ETags/,
   },
   answers('404 NoSuchKey', 'once', learnsAll),
-  answers('404 NoSuchKey', 'always', { code: 0, knows: { allBut: ['block'] } }),
+  answers('404 NoSuchKey', 'always', leavesIt, { says: /not indexed: block: the store lists it/ }),
   {
     fault: 'read: 404 NoSuchKey, and no bucket',
     moment: 'always',

@@ -72,6 +72,7 @@ for (const [name, answer, failure, message, hint] of REFUSALS) {
     assert.match(error.message, message)
     assert.match(error.message, /s3:\/\/bucket\/key/)
     assert.doesNotMatch(error.message, /AKIDEXAMPLE|the-secret-key/)
+    assert.equal(error.archived, name === 'an archived object')
     if (hint !== undefined) assert.match(error.hint ?? '', hint)
   })
 
@@ -259,20 +260,25 @@ test('an answer that is not wanted is not read, and keeps no connection', async 
   while (stub.connections.size > 0) await new Promise((resolve) => setImmediate(resolve))
 })
 
-test('a restored object is no longer archived', async (t) => {
-  let restore: Record<string, string> = {}
-  const stub = await startStub(t, () =>
-    empty(200, { ...entity, 'x-amz-storage-class': 'GLACIER', ...restore }),
-  )
-  const store = openBucket(t, stub)
-  assert.equal((await store.stat('key')).archived, true)
-  restore = { 'x-amz-restore': 'ongoing-request="true"' }
-  assert.equal((await store.stat('key')).archived, true)
-  restore = {
-    'x-amz-restore': 'ongoing-request="false", expiry-date="Fri, 21 Dec 2012 00:00:00 GMT"',
-  }
-  assert.equal((await store.stat('key')).archived, false)
-})
+const COLD: Record<string, string>[] = [
+  { 'x-amz-storage-class': 'GLACIER' },
+  { 'x-amz-storage-class': 'INTELLIGENT_TIERING', 'x-amz-archive-status': 'ARCHIVE_ACCESS' },
+]
+
+for (const cold of COLD) {
+  test(`an object of ${Object.values(cold)} is archived, until it is restored`, async (t) => {
+    let restore: Record<string, string> = {}
+    const stub = await startStub(t, () => empty(200, { ...entity, ...cold, ...restore }))
+    const store = openBucket(t, stub)
+    assert.equal((await store.stat('key')).archived, true)
+    restore = { 'x-amz-restore': 'ongoing-request="true"' }
+    assert.equal((await store.stat('key')).archived, true)
+    restore = {
+      'x-amz-restore': 'ongoing-request="false", expiry-date="Fri, 21 Dec 2012 00:00:00 GMT"',
+    }
+    assert.equal((await store.stat('key')).archived, false)
+  })
+}
 
 test('a message is one line, whatever the key', async (t) => {
   const store = await answered(t, noSuchKey)
@@ -418,6 +424,39 @@ test('a store that takes no connection is unreachable', async (t) => {
   await failsWith(listAll(store), 'unreachable')
   await proxy.up()
   assert.equal((await readAll(store, { key, offset: 0, length: 1 })).length, 1)
+})
+
+test('where no connection comes about, a proxy that is not used is named, and not its password', async (t) => {
+  const saved = { ...process.env }
+  const isProxy = (name: string) => /_proxy$/i.test(name)
+  const clear = () => {
+    for (const name of Object.keys(process.env).filter(isProxy)) delete process.env[name]
+  }
+  clear()
+  t.after(() => {
+    clear()
+    Object.assign(process.env, saved)
+  })
+  // It takes connections, and never answers a TLS handshake.
+  const server = createServer((socket) => void socket.on('error', () => {}).resume())
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  t.after(() => server.close())
+  const { port } = server.address() as { port: number }
+  const limits = { attempts: 1, timeouts: { connect: 50 } }
+  const hintAt = async (endpoint: string): Promise<string | undefined> => {
+    const store = openBucket(t, { endpoint }, limits)
+    return (await failsWith(store.read(REQUEST, unwanted), 'unreachable')).hint
+  }
+  const [silent, refusing] = [`https://127.0.0.1:${port}`, 'http://127.0.0.1:1']
+  assert.equal(await hintAt(silent), undefined)
+  assert.match((await hintAt(refusing)) ?? '', /--endpoint-url$/)
+  process.env.https_proxy = 'http://user:secret@proxy:3128'
+  const unused = 'keepgw does not use proxies (https_proxy is set)'
+  assert.equal(await hintAt(silent), unused)
+  assert.ok((await hintAt(refusing))?.endsWith(`--endpoint-url; ${unused}`))
+  const stub = await startStub(t, () => accessDenied)
+  assert.doesNotMatch((await hintAt(stub.endpoint)) ?? '', /proxies/)
 })
 
 test('what stands still in the middle of a listing or an error does so for a while only', async (t) => {

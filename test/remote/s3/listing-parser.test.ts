@@ -208,6 +208,17 @@ test('what a page may leave out or add', () => {
   assert.deepEqual(parse(page('')).objects, [])
 })
 
+test('what is archived is not so any more once it is restored', () => {
+  const cold = '<StorageClass>GLACIER</StorageClass>'
+  const status = (restoring: string): string =>
+    `<RestoreStatus><IsRestoreInProgress>${restoring}</IsRestoreInProgress><RestoreExpiryDate/></RestoreStatus>`
+  const archived = (inner: string): boolean => parse(contents(inner)).objects[0]!.archived
+  assert.equal(archived(GOOD + cold), true)
+  assert.equal(archived(GOOD + cold + status('true')), true)
+  assert.equal(archived(GOOD + cold + status('false')), false)
+  assert.equal(archived(status('false') + cold + GOOD), false)
+})
+
 const REFUSED: [name: string, document: string, message: RegExp][] = [
   ['nothing', '', /no XML/],
   ['white space', ' \n', /no XML/],
@@ -229,11 +240,6 @@ const REFUSED: [name: string, document: string, message: RegExp][] = [
     /an object without its key/,
   ],
   ['an object with an empty key', contents(GOOD.replace('>a<', '><')), /an object without its key/],
-  ['an object without a size', contents(GOOD.replace(/<Size.*/, '')), /a without its key, size/],
-  ['an object without an ETag', contents(GOOD.replace(/<ETag.*ETag>/, '<ETag/>')), /or ETag/],
-  ['a size below 0', contents(GOOD.replace('>1<', '>-1<')), /size/],
-  ['a size of no digits', contents(GOOD.replace('>1<', '>1e3<')), /size/],
-  ['a size that no number can hold', contents(GOOD.replace('>1<', '>9007199254740992<')), /size/],
   ['tags that cross', page('<a><b></a></b>'), /out of place/],
   ['a tag that is closed as another', page('<ab></abc>'), /out of place/],
   ['a tag that closes nothing', `${page('')}</a>`, /out of place/],
@@ -260,6 +266,27 @@ test('memory is not for text without an end', () => {
   }
   assert.throws(forever, MalformedXml)
 })
+
+const UNREADABLE: [name: string, inner: string, reason: RegExp][] = [
+  ['without a size', GOOD.replace(/<Size.*/, ''), /size/],
+  ['without an ETag', GOOD.replace(/<ETag.*ETag>/, ''), /ETag/],
+  ['with an empty ETag', GOOD.replace(/<ETag.*ETag>/, '<ETag></ETag>'), /ETag/],
+  ['with quotes for an ETag', GOOD.replace('"e"', '&quot;&quot;'), /ETag/],
+  ['with a size below 0', GOOD.replace('>1<', '>-1<'), /size/],
+  ['with a size of no digits', GOOD.replace('>1<', '>1e3<'), /size/],
+  ['with a size that no number can hold', GOOD.replace('>1<', '>9007199254740992<'), /size/],
+]
+
+for (const [name, inner, reason] of UNREADABLE) {
+  test(`an object ${name}: listed, with the reason why it cannot be indexed`, () => {
+    const other = GOOD.replace('>a<', '>b<')
+    const both = page(`<Contents>${inner}</Contents><Contents>${other}</Contents>`)
+    const [bad, good] = parse(both).objects
+    assert.equal(bad?.key, 'a')
+    assert.match(bad?.unreadable ?? '', reason)
+    assert.deepEqual([good?.key, good?.unreadable], ['b', undefined])
+  })
+}
 
 /** Returns the page of a document in pieces, or undefined where it is none. Throws what else is thrown. */
 function parsed(document: Uint8Array, ends: number[]): RawListing | undefined {

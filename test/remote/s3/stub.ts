@@ -89,6 +89,7 @@ export function partOf(data: Buffer, asked: Asked, etag = 'etag'): Answer {
 
 /** Returns all that is known of an object, also what is made only when it is asked for. */
 export function asPlainObject(object: RemoteObject): RemoteObject {
-  const { key, etag, size, lastModified, archived } = object
-  return { key, etag, size, lastModified, archived }
+  const { key, etag, size, lastModified, archived, unreadable } = object
+  const plain = { key, etag, size, lastModified, archived }
+  return unreadable === undefined ? plain : { ...plain, unreadable }
 }
