@@ -74,8 +74,9 @@ async function answerPut(
       },
     })
     setStored(ctx, stored)
-    const locator = `${hash}+${data.length}`
-    ctx.body = `${token === undefined ? locator : writes.sign(locator, token)}\n`
+    const plain = `${hash}+${data.length}`
+    const isSigned = token !== undefined && writes.signing !== undefined
+    ctx.body = `${isSigned ? writes.sign(plain, token) : (stored.locator ?? plain)}\n`
   })
 }
 

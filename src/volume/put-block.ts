@@ -69,6 +69,7 @@ async function holdersFirst(
 class Progress {
   readonly #wanted: Wanted
   readonly #classes: Record<string, number> = {}
+  #locator: string | undefined
   replicas = 0
 
   constructor(wanted: Wanted) {
@@ -102,10 +103,11 @@ class Progress {
     for (const [name, count] of Object.entries(stored.classes)) {
       this.#classes[name] = (this.#classes[name] ?? 0) + count
     }
+    this.#locator ??= stored.locator
   }
 
   stored(): Stored {
-    return { replicas: this.replicas, classes: this.#classes }
+    return { replicas: this.replicas, classes: this.#classes, locator: this.#locator }
   }
 
   #missingIn(name: string): number {

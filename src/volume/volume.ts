@@ -121,6 +121,8 @@ export interface Stored {
   replicas: number
   /** Copies in each storage class. */
   classes: Readonly<Record<string, number>>
+  /** The block's locator as the service behind has answered it: signed for the writer, where it signs. */
+  locator?: string | undefined
 }
 
 /** A volume that takes blocks. Safe for concurrent use, each method. */

@@ -9,6 +9,7 @@ import { after, describe, type TestContext, test } from 'node:test'
 import { parseLocator } from '../../src/keep/locator.ts'
 import { checkSignature, signLocator } from '../../src/keep/signature.ts'
 import type { ServeOptions } from '../../src/server/serve.ts'
+import { KeepVolume } from '../../src/volume/keep/keep.ts'
 import { UnixVolume } from '../../src/volume/unix/unix.ts'
 import { makeBlock, makeVolume } from '../volume/fakes.ts'
 import { type Answer, Harness, readAnswer } from './harness.ts'
@@ -106,6 +107,24 @@ describe('PUT', () => {
     assert.equal(checkSignature(locator, 'the-token', now, signing), 'valid')
     assert.equal(checkSignature(locator, 'the-token', now + 1_209_700, signing), 'expired')
     assert.equal(String((await service.put()).body), `${hash}+${data.length}\n`)
+  })
+
+  test('answers the locator of the service behind, where that signs and this one does not', async (t) => {
+    const signing = { key: 'the-key', ttl: 1_209_600 }
+    const { h: back } = await Service.start(t, 1, { signing })
+    const volume = new KeepVolume({ services: [`http://127.0.0.1:${back.port}`] })
+    t.after(() => volume.close())
+    const bearer = { Authorization: 'Bearer the-token' }
+    const front = await Harness.start(t, { volumes: [volume] })
+    const locator = String((await front.send('PUT', `/${hash}`, bearer, data)).body)
+    const parsed = parseLocator(locator.trimEnd())
+    assert.equal(checkSignature(parsed, 'the-token', Date.now() / 1000, signing), 'valid')
+    assert.ok((await front.get(`/${locator.trimEnd()}`, bearer)).body.equals(data))
+    const own = { key: 'another key', ttl: 1_209_600 }
+    const signs = await Harness.start(t, { volumes: [volume], signing: own })
+    const ours = String((await signs.send('PUT', `/${hash}`, bearer, data)).body)
+    const verdict = checkSignature(parseLocator(ours.trimEnd()), 'the-token', Date.now() / 1000, own)
+    assert.equal(verdict, 'valid')
   })
 
   test('takes a body whose length is not said, and one that waits to be asked for', async (t) => {

@@ -96,11 +96,13 @@ export class KeepVolume implements WritableVolume {
   async put(block: NewBlock, wanted: Wanted, signal: AbortSignal): Promise<Stored> {
     const classes: Record<string, number> = {}
     let replicas = 0
+    let locator: string | undefined
     let failed: unknown
     for (const client of this.#order(block.hash)) {
       try {
         const stored = await this.#putTo(client, block, wanted, wanted.replicas - replicas, signal)
         replicas += stored.replicas
+        locator ??= stored.locator
         for (const [name, count] of Object.entries(stored.classes)) {
           classes[name] = (classes[name] ?? 0) + count
         }
@@ -112,7 +114,7 @@ export class KeepVolume implements WritableVolume {
       if (replicas >= wanted.replicas) break
     }
     if (replicas === 0) throw failed
-    return { replicas, classes }
+    return { replicas, classes, locator }
   }
 
   async close(): Promise<void> {
@@ -160,10 +162,11 @@ export class KeepVolume implements WritableVolume {
     const answer = await client.send({ method: 'PUT', path, token, headers, body: data }, signal)
     if (answer.statusCode !== 200) throw await refusal(client, answer)
     const locator = await textOf(answer)
-    if (!locator.startsWith(`${hash}+${data.length}`)) {
+    // The writer is given it as it is.
+    if (!new RegExp(`^${hash}\\+${data.length}(\\+[\\w@-]+)*$`).test(locator)) {
       throw new RemoteError('unreachable', `${client.url} answers a PUT with another block's name`)
     }
-    return storedOf(answer)
+    return { ...storedOf(answer), locator }
   }
 }
 

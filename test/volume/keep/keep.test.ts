@@ -206,12 +206,22 @@ describe('a block in other keep services', () => {
     const volume = open(t, services)
     const wanted = { replicas: 2, classes: ['hot'], token: 'the-token' }
     const stored = await volume.put({ hash, data }, wanted, signal)
-    assert.deepEqual(stored, { replicas: 2, classes: { hot: 2 } })
+    const locator = `${hash}+${data.length}+A${'0'.repeat(40)}@7fffffff`
+    assert.deepEqual(stored, { replicas: 2, classes: { hot: 2 }, locator })
     const order = rendezvous(hash, [0, 1, 2]).slice(0, 2)
     assert.deepEqual(
       asked,
       order.map((number) => `${number} Bearer the-token hot`),
     )
+  })
+
+  test('is not taken for written where the answer names another block', async (t) => {
+    const plain = `${hash}+${data.length}`
+    for (const name of [`${plain}0`, `${plain}+A\nx`, `${plain}++`, hash, '-']) {
+      const url = await startFake(t, (req, res) => void req.resume().on('end', () => res.end(name)))
+      const put = open(t, [url]).put({ hash, data }, WANTED, signal)
+      await assert.rejects(put, { failure: 'unreachable' }, name)
+    }
   })
 
   test('finds no room only if all are full', async (t) => {
