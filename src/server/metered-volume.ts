@@ -45,10 +45,10 @@ export class MeteredVolume implements Volume {
     }
   }
 
-  async *blocks(prefix: string): AsyncGenerator<IndexedBlock> {
+  async *blocks(...asked: Parameters<Volume['blocks']>): AsyncGenerator<IndexedBlock> {
     this.#counts.operations.index += 1
     try {
-      yield* this.#volume.blocks(prefix)
+      yield* this.#volume.blocks(...asked)
     } catch (error) {
       throw this.#counts.failed(error)
     }

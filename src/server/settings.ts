@@ -12,6 +12,7 @@ import { addressOf, serviceUuid } from '../cluster/register.ts'
 import { signingKeyOf } from '../cluster/signing.ts'
 import { messageOf, UsageError } from '../errors.ts'
 import type { SigningKey } from '../keep/signature.ts'
+import { newServiceId } from '../keep/via.ts'
 import { parseBytes, parseSeconds } from '../units.ts'
 import type { HedgeAfter } from '../volume/hedging.ts'
 import { splitDirectories } from '../volume/spec.ts'
@@ -54,6 +55,8 @@ export interface ServeSettings {
   /** What the cluster's configuration says; undefined without one. */
   cluster: ClusterConfig | undefined
   clusterId: string
+  /** Names this service to other keep services: the same for all its workers. */
+  id: string
   listen: ListenAddress
   tls: TlsFiles | undefined
   /** The UUID that `+K@` hints can have, where the cluster gives one. */
@@ -113,6 +116,7 @@ export async function serveSettings(
   return {
     cluster,
     clusterId,
+    id: newServiceId(),
     listen: listen.address,
     tls: listen.https ? tls : undefined,
     serviceUuid: serviceUuid(clusterId, service?.rendezvous),

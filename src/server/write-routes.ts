@@ -55,6 +55,8 @@ async function answerPut(
   name: string,
 ): Promise<void> {
   const { hash, size } = parseLocator(name)
+  // A copy that is stored here on the way around would be counted again on the way back.
+  if (writes.passedOn(ctx.get('Via'))) return refuseBody(ctx, new Refused(508, 'Loop Detected'))
   const token = tokenOf(ctx)
   await withBody(writes, ctx, MAX_BLOCK, async (receiveBody) => {
     const md5 = createHash('md5')
@@ -181,6 +183,7 @@ function wantedBy(ctx: Context, token: string | undefined): Wanted {
     replicas: Number.isInteger(replicas) ? Math.min(Math.max(replicas, 1), MAX_REPLICAS) : 1,
     classes: [...new Set(names.map((each) => each.trim()).filter((each) => each !== ''))],
     token,
+    via: ctx.get('Via'),
   }
 }
 

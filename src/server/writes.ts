@@ -90,6 +90,11 @@ export class Writes {
     return [...this.#volumes.slice(at), ...this.#volumes.slice(0, at)]
   }
 
+  /** True for a request of this Via header that this service has passed on itself. */
+  passedOn(via: string): boolean {
+    return this.#volumes.some((volume) => volume.passedOn?.(via))
+  }
+
   /** Deletes what has been in the trash for its lifetime. Never throws. */
   async emptyTrash(): Promise<void> {
     if (!this.trashes) return

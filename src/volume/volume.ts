@@ -53,6 +53,8 @@ export interface Reader {
   locator: string
   /** The API token, where the request has one. */
   token?: string | undefined
+  /** The request's Via header: who has passed it on. */
+  via?: string | undefined
 }
 
 /** What blocks are looked for in: a volume, or a cache that is asked before all volumes. */
@@ -86,8 +88,11 @@ export interface Volume extends BlockOrigin {
   /** True where its blocks lie in other keep services, which list them to keep-balance themselves. */
   readonly listedElsewhere?: true
 
-  /** Yields every block whose hash starts with `prefix`; throws when it cannot list them all. */
-  blocks(prefix: string): AsyncIterable<IndexedBlock>
+  /**
+   * Yields every block whose hash starts with `prefix`; throws when it cannot list them all. `via` is
+   * the Via header of the request that wants to know, where there is one.
+   */
+  blocks(prefix: string, via?: string): AsyncIterable<IndexedBlock>
 
   /**
    * Asks the storage one cheap question, to see whether it can be reached. Throws RemoteError
@@ -113,6 +118,8 @@ export interface Wanted {
   classes: readonly string[]
   /** The API token of the writer, for volumes that are keep services themselves. */
   token?: string | undefined
+  /** The request's Via header: who has passed it on. */
+  via?: string | undefined
 }
 
 /** What a write came to. */
@@ -141,6 +148,9 @@ export interface WritableVolume extends Volume {
    * reason; then the block is whole or not here at all.
    */
   put(block: NewBlock, wanted: Wanted, signal: AbortSignal): Promise<Stored>
+
+  /** True for a request of this Via header that this very service has passed on. */
+  passedOn?(via: string): boolean
 
   /** Returns why it takes no block, a sentence, where that can be known without one. */
   refusal?(): Promise<string | undefined>

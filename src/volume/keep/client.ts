@@ -24,6 +24,8 @@ export interface KeepRequest {
   method: 'GET' | 'HEAD' | 'PUT'
   /** Starts with `/`. */
   path: string
+  /** Who passes it on, and who has done so before. */
+  via: string
   token?: string | undefined
   headers?: Record<string, string>
   body?: Uint8Array
@@ -78,7 +80,7 @@ export class KeepClient {
   }
 
   #sendOnce(
-    { method, path, token, headers = {}, body }: KeepRequest,
+    { method, path, via, token, headers = {}, body }: KeepRequest,
     signal: AbortSignal,
   ): Promise<IncomingMessage> {
     const send = this.url.startsWith('https:') ? httpsRequest : httpRequest
@@ -90,6 +92,7 @@ export class KeepClient {
       timeout: SILENCE,
       headers: {
         ...headers,
+        Via: via,
         ...(token === undefined ? {} : { Authorization: `Bearer ${token}` }),
         ...(body === undefined ? {} : { 'Content-Length': body.length }),
       },

@@ -1,6 +1,7 @@
 /** Other keep services as a volume, as a keepproxy has them. */
 import type { IncomingMessage } from 'node:http'
 import { parseLocator } from '../../keep/locator.ts'
+import { cameAround, newServiceId, viaOf } from '../../keep/via.ts'
 import { RemoteError, type Sink } from '../../remote/remote.ts'
 import {
   type BlockSource,
@@ -24,7 +25,12 @@ export interface KeepOptions {
   systemRoot?: string | undefined
   /** Not `default` by default: what the services behind have is theirs to say. */
   storageClasses?: readonly string[] | undefined
+  /** Names this service to the others, the same for all its workers; one of its own if left out. */
+  id?: string | undefined
 }
+
+/** What is asked of a service for a reader. */
+type Asked = Reader & { via: string }
 
 /** Safe for concurrent use. Readers' and writers' tokens are passed on, and never kept. */
 export class KeepVolume implements WritableVolume {
@@ -37,9 +43,11 @@ export class KeepVolume implements WritableVolume {
   readonly storageClasses: readonly string[]
   readonly #clients: readonly KeepClient[]
   readonly #systemRoot: string | undefined
+  readonly #id: string
 
   constructor(options: KeepOptions) {
     const { services, readOnly = false, systemRoot, storageClasses = ['keepgw'] } = options
+    this.#id = options.id ?? newServiceId()
     this.storageClasses = storageClasses
     this.deviceId = `keepgw:${services.join(',')}`
     this.allowWrite = !readOnly as true
@@ -51,9 +59,13 @@ export class KeepVolume implements WritableVolume {
     return `keep:${this.#clients.map(({ url }) => url).join(',')}`
   }
 
-  /** Each service is a source, since only asking it tells; they are known by their first answers. */
+  /**
+   * Each service is a source, since only asking it tells; they are known by their first answers. None
+   * for a request that came around: who has passed it on here asks them all already.
+   */
   async *sources(hash: string, asked?: Reader): AsyncIterable<BlockSource> {
-    const reader = asked ?? { locator: hash }
+    if (cameAround(asked?.via, this.#id)) return
+    const reader = { locator: hash, ...asked, via: viaOf(asked?.via, this.#id) }
     const { size } = parseLocator(reader.locator)
     let failed: unknown
     for (const client of this.#order(hash)) {
@@ -68,10 +80,12 @@ export class KeepVolume implements WritableVolume {
     if (failed !== undefined) throw failed
   }
 
-  async *blocks(prefix: string): AsyncIterable<IndexedBlock> {
+  async *blocks(prefix: string, before?: string): AsyncIterable<IndexedBlock> {
+    if (cameAround(before, this.#id)) return
     const seen = new AbortController()
+    const [path, via] = [`/index/${prefix}`, viaOf(before, this.#id)]
     for (const client of this.#clients) {
-      const request = { method: 'GET', path: `/index/${prefix}`, token: this.#systemRoot } as const
+      const request = { method: 'GET', path, via, token: this.#systemRoot } as const
       const answer = await client.send(request, seen.signal)
       if (answer.statusCode !== 200) throw await refusal(client, answer)
       try {
@@ -91,6 +105,10 @@ export class KeepVolume implements WritableVolume {
 
   async holds(): Promise<boolean> {
     return false
+  }
+
+  passedOn(via: string): boolean {
+    return cameAround(via, this.#id)
   }
 
   async put(block: NewBlock, wanted: Wanted, signal: AbortSignal): Promise<Stored> {
@@ -131,11 +149,10 @@ export class KeepVolume implements WritableVolume {
   async #lengthOf(
     client: KeepClient,
     hash: string,
-    reader: Reader,
+    { locator, token, via }: Asked,
     isProbe: boolean,
   ): Promise<number | undefined> {
-    const { locator, token } = reader
-    const request = { method: 'HEAD', path: `/${locator}`, token } as const
+    const request = { method: 'HEAD', path: `/${locator}`, via, token } as const
     // The walk over the sources bounds the wait.
     const answer = await client.send(request, new AbortController().signal)
     answer.resume()
@@ -149,7 +166,7 @@ export class KeepVolume implements WritableVolume {
   async #putTo(
     client: KeepClient,
     { hash, data }: NewBlock,
-    { classes, token }: Wanted,
+    { classes, token, via: before }: Wanted,
     replicas: number,
     signal: AbortSignal,
   ): Promise<Stored> {
@@ -158,8 +175,9 @@ export class KeepVolume implements WritableVolume {
       'X-Keep-Desired-Replicas': String(replicas),
       ...(classes.length > 0 ? { 'X-Keep-Storage-Classes': classes.join(', ') } : {}),
     }
-    const path = `/${hash}+${data.length}`
-    const answer = await client.send({ method: 'PUT', path, token, headers, body: data }, signal)
+    const [path, via] = [`/${hash}+${data.length}`, viaOf(before, this.#id)]
+    const request = { method: 'PUT', path, via, token, headers, body: data } as const
+    const answer = await client.send(request, signal)
     if (answer.statusCode !== 200) throw await refusal(client, answer)
     const locator = await textOf(answer)
     // The writer is given it as it is.
@@ -175,9 +193,9 @@ class KeepSource implements BlockSource {
   readonly length: number
   readonly #client: KeepClient
   readonly #hash: string
-  readonly #reader: Reader
+  readonly #reader: Asked
 
-  constructor(client: KeepClient, hash: string, reader: Reader, length: number) {
+  constructor(client: KeepClient, hash: string, reader: Asked, length: number) {
     this.#client = client
     this.#hash = hash
     this.#reader = reader
@@ -217,9 +235,9 @@ class KeepSource implements BlockSource {
   }
 
   async #ask(method: 'GET' | 'HEAD', signal: AbortSignal): Promise<IncomingMessage> {
-    const { locator, token } = this.#reader
+    const { locator, token, via } = this.#reader
     const path = `/${withSize(locator, this.length)}`
-    const answer = await this.#client.send({ method, path, token }, signal)
+    const answer = await this.#client.send({ method, path, via, token }, signal)
     const { statusCode } = answer
     if (statusCode === 200 && lengthOf(answer) === this.length) return answer
     answer.resume()

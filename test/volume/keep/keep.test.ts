@@ -131,17 +131,22 @@ describe('a block in other keep services', () => {
     }
   })
 
-  test('is asked for with the token and the signature of who reads it', async (t) => {
+  test('is asked for with the token and the signature of who reads it, and by whose hands', async (t) => {
     const asked: unknown[] = []
     const url = await startFake(t, (req, res) => {
-      asked.push([req.method, req.url, req.headers.authorization])
+      asked.push([req.method, req.url, req.headers.authorization, req.headers.via])
       good(req, res)
     })
-    const volume = open(t, [url])
+    const volume = new KeepVolume({ services: [url], id: 'keepgw-me' })
+    t.after(() => volume.close())
     const hint = `A${'0'.repeat(40)}@7fffffff`
-    const reader = { locator: `${hash}+${data.length}+${hint}`, token: 'the-token' }
+    const locator = `${hash}+${data.length}+${hint}`
+    const reader = { locator, token: 'the-token', via: '1.1 somebody' }
     for await (const source of volume.sources(hash, reader)) await source.read(0, () => {}, signal)
-    assert.deepEqual(asked, [['GET', `/${reader.locator}`, 'Bearer the-token']])
+    const via = '1.1 somebody, 1.1 keepgw-me'
+    assert.deepEqual(asked, [['GET', `/${locator}`, 'Bearer the-token', via]])
+    // What came around is asked for already.
+    assert.deepEqual(await Array.fromAsync(volume.sources(hash, { locator, via })), [])
   })
 
   test('is out of reach to a reader whom no service knows, and is not to one who only looks', async (t) => {
