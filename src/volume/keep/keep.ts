@@ -157,9 +157,9 @@ export class KeepVolume implements WritableVolume {
     const answer = await client.send(request, new AbortController().signal)
     answer.resume()
     const { statusCode = 0 } = answer
-    if (statusCode === 404 || (isProbe && [400, 401, 403].includes(statusCode))) return undefined
+    if (isNotFound(answer) || (isProbe && [400, 401, 403].includes(statusCode))) return undefined
     const length = lengthOf(answer)
-    if (answer.statusCode === 200 && length !== undefined) return length
+    if (statusCode === 200 && length !== undefined) return length
     throw new RemoteError('unreachable', `${client.url}/${hash}: ${statusOf(answer)}`)
   }
 
@@ -238,12 +238,14 @@ class KeepSource implements BlockSource {
     const { locator, token, via } = this.#reader
     const path = `/${withSize(locator, this.length)}`
     const answer = await this.#client.send({ method, path, via, token }, signal)
-    const { statusCode } = answer
-    if (statusCode === 200 && lengthOf(answer) === this.length) return answer
+    const length = answer.statusCode === 200 ? lengthOf(answer) : undefined
+    if (length === this.length) return answer
     answer.resume()
-    if (statusCode === 404) throw new RemoteError('gone', `${this}: ${statusOf(answer)}`)
-    if (statusCode !== 200) throw new RemoteError('unreachable', `${this}: ${statusOf(answer)}`)
-    throw new RemoteError('changed', `${this} has another length than ${this.length}`)
+    if (length !== undefined) {
+      throw new RemoteError('changed', `${this} has another length than ${this.length}`)
+    }
+    const failure = isNotFound(answer) ? 'gone' : 'unreachable'
+    throw new RemoteError(failure, `${this}: ${statusOf(answer)}`)
   }
 }
 
@@ -262,13 +264,25 @@ function withSize(locator: string, size: number): string {
   return [hash, String(size), ...hints].join('+')
 }
 
+/**
+ * True where a keep service itself says that it has no such block: a proxy in front that is set up wrong, or
+ * another server at that address, knows nothing of blocks. keepstore, keepproxy and keepgw alike tell
+ * browsers in each answer that they take this header.
+ */
+function isNotFound({ statusCode, headers }: IncomingMessage): boolean {
+  return statusCode === 404 && /X-Keep-/i.test(headers['access-control-allow-headers'] ?? '')
+}
+
 function lengthOf(answer: IncomingMessage): number | undefined {
   const text = answer.headers['content-length']
   return text === undefined ? undefined : Number(text)
 }
 
 function statusOf(answer: IncomingMessage): string {
-  return `answered ${answer.statusCode}`
+  const { statusCode } = answer
+  if (statusCode === 200) return 'answered 200 without a length'
+  if (statusCode !== 404 || isNotFound(answer)) return `answered ${statusCode}`
+  return 'answered 404, and not as a keep service does'
 }
 
 async function refusal(client: KeepClient, answer: IncomingMessage): Promise<Error> {

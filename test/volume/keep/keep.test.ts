@@ -92,21 +92,27 @@ function open(t: TestContext, services: string[]): KeepVolume {
   return volume
 }
 
-const status = (code: number): RequestListener => {
+const status = (code: number, headers = {}): RequestListener => {
   return (req, res) => {
     req.resume()
-    req.on('end', () => res.writeHead(code).end('as told\n'))
+    req.on('end', () => res.writeHead(code, headers).end('as told\n'))
   }
 }
+/** As keep services say it, old keepproxies among them. */
+const notFound = status(404, {
+  'Access-Control-Allow-Headers':
+    'Authorization, Content-Length, Content-Type, X-Keep-Desired-Replicas',
+})
 const good: RequestListener = (_req, res) => {
   res.writeHead(200, { 'Content-Length': data.length }).end(data)
 }
 
 describe('a block in other keep services', () => {
   test('is not there only if all of them say so', async (t) => {
-    const missing = await startFake(t, status(404))
-    const gone = open(t, [missing, await startFake(t, status(404))])
+    const missing = await startFake(t, notFound)
+    const gone = open(t, [missing, await startFake(t, notFound)])
     await assert.rejects(readFrom(gone, hash, data.length), { failure: 'not-found' })
+    await assert.rejects(readFrom(gone, hash), { failure: 'not-found' })
     for (const code of [401, 403, 429, 500, 503]) {
       const volume = open(t, [missing, await startFake(t, status(code))])
       const read = readFrom(volume, hash, data.length)
@@ -117,6 +123,20 @@ describe('a block in other keep services', () => {
     await assert.rejects(readFrom(volume, hash, data.length), { failure: 'unreachable' })
   })
 
+  test('may be there where another server says 404, or nobody says how long it is', async (t) => {
+    const page = { 'Content-Type': 'text/html', 'Access-Control-Allow-Origin': '*' }
+    const endless: RequestListener = (_req, res) => {
+      res.writeHead(200)
+      res.write(data)
+      res.end()
+    }
+    for (const other of [status(404), status(404, page), endless]) {
+      const volume = open(t, [await startFake(t, other)])
+      await assert.rejects(readFrom(volume, hash, data.length), { failure: 'unreachable' })
+      await assert.rejects(readFrom(volume, hash), { failure: 'unreachable' })
+    }
+  })
+
   test('comes from the next one where one fails, breaks off, or sends wrong data', async (t) => {
     const breaking: RequestListener = (_req, res) => {
       res.writeHead(200, { 'Content-Length': data.length })
@@ -125,7 +145,7 @@ describe('a block in other keep services', () => {
     const wrong: RequestListener = (_req, res) => {
       res.writeHead(200, { 'Content-Length': 5 }).end('wrong')
     }
-    for (const bad of [status(503), status(404), breaking, wrong]) {
+    for (const bad of [status(503), notFound, breaking, wrong]) {
       const volume = open(t, [await startFake(t, bad), await startFake(t, good)])
       assert.ok((await readFrom(volume, hash, data.length)).equals(data))
     }
