@@ -1,6 +1,7 @@
 /** What a server has done since it started. */
 import { RemoteError, type RemoteFailure } from '../remote/remote.ts'
 import type { FailoverCause } from '../volume/source-walk.ts'
+import { ReaderRefused } from '../volume/volume.ts'
 import type { ErrorKind } from './errors.ts'
 
 /** What was asked of one volume. */
@@ -13,6 +14,7 @@ export class VolumeCounts {
 
   /** Counts an error and returns it. What is not the volume's fault (a client gone) is not counted. */
   failed(error: unknown): unknown {
+    if (error instanceof ReaderRefused) return error
     if (error instanceof RemoteError) this.errors[error.failure] += 1
     return error
   }
@@ -45,6 +47,7 @@ export class Counters {
     changed: 0,
     unreachable: 0,
     corrupt: 0,
+    refused: 0,
   }
 
   /** Requests beside others that were slow, by whether they were faster in the end. */

@@ -1,14 +1,14 @@
 /** The way through the sources of one block, over all volumes, and the account of what failed. */
-import { KeepgwError, messageOf } from '../errors.ts'
+import { KeepgwError } from '../errors.ts'
 import type { HashEngine } from '../hash/md5.ts'
 import { MAX_BLOCK } from '../keep/locator.ts'
-import type { RemoteFailure } from '../remote/remote.ts'
+import { asRemoteError, type RemoteError, type RemoteFailure } from '../remote/remote.ts'
 import type { FailureMemory } from './failure-memory.ts'
 import type { Hedging } from './hedging.ts'
 import { withIdleLimit } from './idle-limit.ts'
 import type { Hedge } from './race.ts'
 import type { ReadAhead } from './read-ahead.ts'
-import type { BlockOrigin, BlockSource, Reader } from './volume.ts'
+import { type BlockOrigin, type BlockSource, type Reader, ReaderRefused } from './volume.ts'
 
 /** A question for one block. */
 export interface BlockQuery {
@@ -37,7 +37,7 @@ export interface BlockQuery {
 }
 
 /** Why a place was left. */
-export type FailoverCause = RemoteFailure | 'corrupt'
+export type FailoverCause = RemoteFailure | 'corrupt' | 'refused'
 
 export interface Failover {
   cause: FailoverCause
@@ -78,6 +78,7 @@ export class SourceWalk {
   readonly #query: BlockQuery
   readonly #sources: AsyncGenerator<BlockSource, void>
   readonly #failed = { unreachable: 0, gone: 0, corrupt: 0 }
+  #refused: ReaderRefused | undefined
   /** Sources that failed lately, in this request or in another: tried after all others. */
   readonly #later: BlockSource[] = []
   /** How many of those were tried. */
@@ -129,10 +130,18 @@ export class SourceWalk {
     return place
   }
 
+  /** As failed(), for what a source has thrown. None is blamed for a reader whom it may not serve. */
+  threw(place: BlockSource | BlockOrigin, error: RemoteError, offset: number): void {
+    if (error instanceof ReaderRefused) {
+      this.#refused ??= error
+      this.#report(place, 'refused', offset, error.message, false)
+    } else this.failed(place, error.failure, offset, error.message)
+  }
+
   /** Counts, remembers and reports a source that is given up. */
   failed(
     place: BlockSource | BlockOrigin,
-    cause: FailoverCause,
+    cause: RemoteFailure | 'corrupt',
     offset: number,
     why: string,
   ): void {
@@ -166,11 +175,12 @@ export class SourceWalk {
   }
 
   /** Returns the error that sums up a walk without success. */
-  outcome(): BlockError {
+  outcome(): BlockError | ReaderRefused {
     const { hash } = this.#query
     if (this.#failed.unreachable > 0 || this.#untried) {
       return new BlockError('unreachable', `block ${hash} cannot be reached`)
     }
+    if (this.#refused !== undefined) return this.#refused
     if (this.#failed.corrupt > 0) {
       return new BlockError('corrupt', `no place holds the data of block ${hash}`)
     }
@@ -208,7 +218,7 @@ export class SourceWalk {
       failures.delete(String(volume))
     } catch (error) {
       signal.throwIfAborted()
-      this.failed(volume, 'unreachable', 0, messageOf(error))
+      this.threw(volume, asRemoteError(error), 0)
     } finally {
       // Not awaited: an iterator that stalls would hold the request.
       Promise.resolve(iterator.return?.()).catch(() => {})

@@ -3,7 +3,7 @@
  * should hold it; read-block.ts goes from one to the next, also from volume to volume.
  */
 import { KeepgwError } from '../errors.ts'
-import type { Sink } from '../remote/remote.ts'
+import { RemoteError, type Sink } from '../remote/remote.ts'
 
 /** One place that should hold a block. */
 export interface BlockSource {
@@ -185,6 +185,17 @@ export interface TrashVolume extends WritableVolume {
 
   /** Deletes what has been in the trash for its lifetime, and what broken writes have left. */
   emptyTrash(): Promise<void>
+}
+
+/** A keep service does not give the block to this reader; another token, or signature, might do. */
+export class ReaderRefused extends RemoteError {
+  /** What it has answered: 400, 401 or 403. */
+  readonly status: number
+
+  constructor(status: number, message: string) {
+    super('unreachable', message)
+    this.status = status
+  }
 }
 
 /** A volume has no room for a block. */

@@ -8,6 +8,7 @@ import {
   type IndexedBlock,
   type NewBlock,
   type Reader,
+  ReaderRefused,
   type Stored,
   VolumeFull,
   type Wanted,
@@ -28,6 +29,9 @@ export interface KeepOptions {
   /** Names this service to the others, the same for all its workers; one of its own if left out. */
   id?: string | undefined
 }
+
+/** Statuses that say: not with this token, or this signature. */
+const REFUSALS = new Set([400, 401, 403])
 
 /** What is asked of a service for a reader. */
 type Asked = Reader & { via: string }
@@ -74,7 +78,8 @@ export class KeepVolume implements WritableVolume {
         const length = size ?? (await this.#lengthOf(client, hash, reader, asked === undefined))
         if (length !== undefined) yield new KeepSource(client, hash, reader, length)
       } catch (error) {
-        failed ??= error
+        // A service that was not heard may know the reader.
+        if (failed === undefined || failed instanceof ReaderRefused) failed = error
       }
     }
     if (failed !== undefined) throw failed
@@ -157,10 +162,10 @@ export class KeepVolume implements WritableVolume {
     const answer = await client.send(request, new AbortController().signal)
     answer.resume()
     const { statusCode = 0 } = answer
-    if (isNotFound(answer) || (isProbe && [400, 401, 403].includes(statusCode))) return undefined
+    if (isNotFound(answer) || (isProbe && REFUSALS.has(statusCode))) return undefined
     const length = lengthOf(answer)
     if (statusCode === 200 && length !== undefined) return length
-    throw new RemoteError('unreachable', `${client.url}/${hash}: ${statusOf(answer)}`)
+    throw failureOf(answer, `${client.url}/${hash}`)
   }
 
   async #putTo(
@@ -244,8 +249,7 @@ class KeepSource implements BlockSource {
     if (length !== undefined) {
       throw new RemoteError('changed', `${this} has another length than ${this.length}`)
     }
-    const failure = isNotFound(answer) ? 'gone' : 'unreachable'
-    throw new RemoteError(failure, `${this}: ${statusOf(answer)}`)
+    throw failureOf(answer, String(this))
   }
 }
 
@@ -265,12 +269,24 @@ function withSize(locator: string, size: number): string {
 }
 
 /**
- * True where a keep service itself says that it has no such block: a proxy in front that is set up wrong, or
- * another server at that address, knows nothing of blocks. keepstore, keepproxy and keepgw alike tell
- * browsers in each answer that they take this header.
+ * True for the answer of a keep service itself: a proxy in front that is set up wrong, or another server at
+ * that address, knows nothing of blocks. keepstore, keepproxy and keepgw alike tell browsers in each answer
+ * which headers they take.
  */
-function isNotFound({ statusCode, headers }: IncomingMessage): boolean {
-  return statusCode === 404 && /X-Keep-/i.test(headers['access-control-allow-headers'] ?? '')
+function isKeeps({ headers }: IncomingMessage): boolean {
+  return /X-Keep-/i.test(headers['access-control-allow-headers'] ?? '')
+}
+
+function isNotFound(answer: IncomingMessage): boolean {
+  return answer.statusCode === 404 && isKeeps(answer)
+}
+
+/** Returns the error of an answer without the block. */
+function failureOf(answer: IncomingMessage, what: string): RemoteError {
+  const { statusCode = 0 } = answer
+  const message = `${what}: ${statusOf(answer)}`
+  if (REFUSALS.has(statusCode) && isKeeps(answer)) return new ReaderRefused(statusCode, message)
+  return new RemoteError(isNotFound(answer) ? 'gone' : 'unreachable', message)
 }
 
 function lengthOf(answer: IncomingMessage): number | undefined {
@@ -281,8 +297,7 @@ function lengthOf(answer: IncomingMessage): number | undefined {
 function statusOf(answer: IncomingMessage): string {
   const { statusCode } = answer
   if (statusCode === 200) return 'answered 200 without a length'
-  if (statusCode !== 404 || isNotFound(answer)) return `answered ${statusCode}`
-  return 'answered 404, and not as a keep service does'
+  return `answered ${statusCode}${isKeeps(answer) ? '' : ', and not as a keep service does'}`
 }
 
 async function refusal(client: KeepClient, answer: IncomingMessage): Promise<Error> {

@@ -99,10 +99,11 @@ const status = (code: number, headers = {}): RequestListener => {
   }
 }
 /** As keep services say it, old keepproxies among them. */
-const notFound = status(404, {
+const KEEPS = {
   'Access-Control-Allow-Headers':
     'Authorization, Content-Length, Content-Type, X-Keep-Desired-Replicas',
-})
+}
+const notFound = status(404, KEEPS)
 const good: RequestListener = (_req, res) => {
   res.writeHead(200, { 'Content-Length': data.length }).end(data)
 }
@@ -134,6 +135,33 @@ describe('a block in other keep services', () => {
       const volume = open(t, [await startFake(t, other)])
       await assert.rejects(readFrom(volume, hash, data.length), { failure: 'unreachable' })
       await assert.rejects(readFrom(volume, hash), { failure: 'unreachable' })
+    }
+  })
+
+  test('is refused to whom the service refuses it, which is not the service’s failure', async (t) => {
+    const missing = await startFake(t, notFound)
+    for (const code of [400, 401, 403]) {
+      const refusing = await startFake(t, status(code, KEEPS))
+      const failures = new FailureMemory()
+      const read = (services: string[], size: number | undefined) => {
+        const query = { hash, size, signal, failures, volumes: [open(t, services)] }
+        const reader = { locator: size === undefined ? hash : `${hash}+${size}` }
+        return readBlock({ ...query, reader, idleLimit: 20_000 }, { begin() {}, write() {} })
+      }
+      const down = await startFake(t, status(503, KEEPS))
+      // In front of a service, it says nothing of the reader.
+      const proxy = await startFake(t, status(code))
+      for (const size of [undefined, data.length]) {
+        await assert.rejects(read([refusing, missing], size), { status: code })
+        await assert.rejects(read([missing, refusing], size), { status: code })
+        assert.equal(failures.has(`${refusing}/${hash}`), false)
+        assert.equal(failures.has(`keep:${refusing},${missing}`), false)
+        await assert.rejects(read([refusing, down], size), {
+          failure: 'unreachable',
+          name: 'BlockError',
+        })
+        await assert.rejects(read([refusing, proxy], size), { name: 'BlockError' })
+      }
     }
   })
 
