@@ -39,6 +39,8 @@ export class Root {
   /** Absolute, without symbolic links. */
   readonly path: string
   readonly #identity: string
+  /** The directories of blocks whose own names are known to be on disk. */
+  readonly #lasting = new Set<string>()
 
   /** Returns the root. Throws KeepgwError where it is no directory that can be read. */
   static async open(path: string): Promise<Root> {
@@ -103,6 +105,18 @@ export class Root {
   }
 
   /**
+   * Has a block's name outlast a power cut. So must its directory's, which somebody may have made who was
+   * killed before he had synced it: that is looked after once.
+   */
+  async syncNames(hash: string): Promise<void> {
+    const shard = this.shard(hash)
+    await syncDirectory(shard)
+    if (this.#lasting.has(shard)) return
+    await syncDirectory(this.path)
+    this.#lasting.add(shard)
+  }
+
+  /**
    * Opens a block's file. Undefined stands for no block: also for a symbolic link, anything but a
    * regular file, and one of more than 64 MiB. Throws RemoteError `unreachable`.
    */
@@ -135,6 +149,16 @@ export class Root {
     // The directory on the way could be a link to anywhere.
     const opened = await readlink(`/proc/self/fd/${handle.fd}`)
     return opened === this.block(hash) ? stats.size : undefined
+  }
+}
+
+/** Has the names in a directory outlast a power cut. */
+export async function syncDirectory(path: string): Promise<void> {
+  const handle = await open(path, 'r')
+  try {
+    await handle.sync()
+  } finally {
+    await handle.close()
   }
 }
 

@@ -1,8 +1,8 @@
 /** The trash of a keepstore directory: blocks whose files are named for the time they may be deleted. */
 import { link, lstat, readdir, rename, rm } from 'node:fs/promises'
-import { basename, join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import type { TrashOutcome, TrashPolicy } from '../volume.ts'
-import { isAbsent, parseName, type Root, unreachable } from './files.ts'
+import { isAbsent, parseName, type Root, syncDirectory, unreachable } from './files.ts'
 
 /** Milliseconds after which a half-written file belongs to nobody any more. */
 const ABANDONED = 86_400_000
@@ -97,6 +97,7 @@ async function putBack(trash: string, path: string): Promise<void> {
     if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
   }
   await rm(trash, { force: true })
+  await syncDirectory(dirname(path))
 }
 
 function isYounger(mtimeMs: number | bigint, seconds: number): boolean {

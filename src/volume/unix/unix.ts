@@ -21,7 +21,7 @@ import { deviceIdOf } from './device-id.ts'
 import { isAbsent, parseName, Root, unreachable } from './files.ts'
 import { Mutex, NamedMutexes, noMutex } from './mutex.ts'
 import { emptyShard, trashBlock, untrashBlock } from './trash.ts'
-import { writeBlock } from './write.ts'
+import { syncBlock, writeBlock } from './write.ts'
 
 /** Bytes of one read: a disk that serves one at a time gets more, so that it seeks less. */
 const CHUNK = 262_144
@@ -101,7 +101,8 @@ export class UnixVolume implements TrashVolume {
     const { hash } = block
     await this.#changing.run(hash, async () => {
       const isThere = (await this.#isGood(block, signal)) && (await this.#setTime(hash))
-      if (!isThere) await this.#disk.run(() => writeBlock(this.#root, block, signal))
+      const isKept = isThere && (await this.#disk.run(() => syncBlock(this.#root, hash)))
+      if (!isKept) await this.#disk.run(() => writeBlock(this.#root, block, signal))
     })
     return {
       replicas: 1,

@@ -1,10 +1,13 @@
 import assert from 'node:assert/strict'
 import {
+  type FileHandle,
   lutimes,
   mkdir,
   mkdtemp,
+  open,
   readdir,
   readFile,
+  readlink,
   rename,
   rm,
   stat,
@@ -14,7 +17,7 @@ import {
 } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
-import { after, describe, test } from 'node:test'
+import { after, describe, type TestContext, test } from 'node:test'
 import fc from 'fast-check'
 import { mountOf } from '../../../src/volume/unix/device-id.ts'
 import { parseName } from '../../../src/volume/unix/files.ts'
@@ -134,6 +137,26 @@ describe('a keepstore directory', () => {
     }
   })
 
+  test('answers for a block when it outlasts a power cut, whoever wrote it', async (t) => {
+    const root = await newRoot()
+    const volume = await UnixVolume.open(root)
+    const shard = join(root, hash.slice(0, 3))
+    const synced = await syncsOf(t)
+    await addFile(root, hash, data)
+    await volume.put({ hash, data }, WANTED, signal)
+    assert.deepEqual(synced.splice(0), [fileOf(root, hash), shard, root])
+    // The directory's own name is on disk by now.
+    await volume.put({ hash, data }, WANTED, signal)
+    assert.deepEqual(synced.splice(0), [fileOf(root, hash), shard])
+    // What another process has made may be lost, although a block in it is not.
+    const other = await UnixVolume.open(root)
+    await other.put(makeBlockIn(hash.slice(0, 3)), WANTED, signal)
+    assert.deepEqual(synced.splice(0).slice(1), [shard, root])
+    await volume.trash(hash, { minAge: 0, lifetime: 1000 })
+    await volume.untrash(hash)
+    assert.deepEqual(synced.splice(0), [shard])
+  })
+
   test('keeps what it trashes under the name that keepstore gives it', async () => {
     const root = await newRoot()
     const volume = await UnixVolume.open(root)
@@ -187,6 +210,20 @@ describe('a keepstore directory', () => {
     }
   })
 })
+
+/** Returns what is synced from now on, by its path, as it comes. */
+async function syncsOf(t: TestContext): Promise<string[]> {
+  const synced: string[] = []
+  const handle = await open(import.meta.filename)
+  const prototype = Object.getPrototypeOf(handle) as FileHandle
+  await handle.close()
+  const { sync } = prototype
+  t.mock.method(prototype, 'sync', async function (this: FileHandle) {
+    synced.push(await readlink(`/proc/self/fd/${this.fd}`))
+    return sync.call(this)
+  })
+  return synced
+}
 
 /** A block whose hash starts so. */
 function makeBlockIn(shard: string) {
