@@ -95,12 +95,11 @@ export class Writes {
     return this.#volumes.some((volume) => volume.passedOn?.(via))
   }
 
-  /** Deletes what has been in the trash for its lifetime. Never throws. */
+  /** Deletes what broken writes have left, and what has been in the trash for its lifetime. Never throws. */
   async emptyTrash(): Promise<void> {
-    if (!this.trashes) return
     for (const volume of this.trashVolumes) {
       try {
-        await volume.emptyTrash()
+        await volume.emptyTrash({ trashStays: !this.trashes })
       } catch (error) {
         this.#log.error({ volume: String(volume), reason: messageOf(error) }, 'trash not emptied')
       }

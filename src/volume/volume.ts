@@ -183,8 +183,11 @@ export interface TrashVolume extends WritableVolume {
   /** Takes a block back out of the trash; false where there is none. Throws as touch does. */
   untrash(hash: string): Promise<boolean>
 
-  /** Deletes what has been in the trash for its lifetime, and what broken writes have left. */
-  emptyTrash(): Promise<void>
+  /**
+   * Deletes what broken writes have left and, unless `trashStays`, what has been in the trash for its
+   * lifetime. Throws RemoteError `unreachable` once all that can be deleted is.
+   */
+  emptyTrash(options?: { trashStays?: boolean }): Promise<void>
 }
 
 /** A keep service does not give the block to this reader; another token, or signature, might do. */

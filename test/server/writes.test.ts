@@ -1,14 +1,17 @@
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
 import { once } from 'node:events'
-import { mkdtemp, readdir, rm, stat, symlink, utimes } from 'node:fs/promises'
+import { mkdir, mkdtemp, readdir, rm, stat, symlink, utimes, writeFile } from 'node:fs/promises'
 import { Agent, type IncomingMessage, type OutgoingHttpHeaders, request } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { PassThrough } from 'node:stream'
 import { after, describe, type TestContext, test } from 'node:test'
 import { parseLocator } from '../../src/keep/locator.ts'
-import { checkSignature, signLocator } from '../../src/keep/signature.ts'
+import { checkSignature, type SigningKey, signLocator } from '../../src/keep/signature.ts'
+import { createLog } from '../../src/server/request-log.ts'
 import type { ServeOptions } from '../../src/server/serve.ts'
+import { Writes } from '../../src/server/writes.ts'
 import { KeepVolume } from '../../src/volume/keep/keep.ts'
 import { UnixVolume } from '../../src/volume/unix/unix.ts'
 import { makeBlock, makeVolume } from '../volume/fakes.ts'
@@ -116,15 +119,18 @@ describe('PUT', () => {
     t.after(() => volume.close())
     const bearer = { Authorization: 'Bearer the-token' }
     const front = await Harness.start(t, { volumes: [volume] })
-    const locator = String((await front.send('PUT', `/${hash}`, bearer, data)).body)
-    const parsed = parseLocator(locator.trimEnd())
-    assert.equal(checkSignature(parsed, 'the-token', Date.now() / 1000, signing), 'valid')
-    assert.ok((await front.get(`/${locator.trimEnd()}`, bearer)).body.equals(data))
+    const put = async (h: Harness) => {
+      return String((await h.send('PUT', `/${hash}`, bearer, data)).body).trimEnd()
+    }
+    const verdict = (locator: string, key: SigningKey) => {
+      return checkSignature(parseLocator(locator), 'the-token', Date.now() / 1000, key)
+    }
+    const locator = await put(front)
+    assert.equal(verdict(locator, signing), 'valid')
+    assert.ok((await front.get(`/${locator}`, bearer)).body.equals(data))
     const own = { key: 'another key', ttl: 1_209_600 }
     const signs = await Harness.start(t, { volumes: [volume], signing: own })
-    const ours = String((await signs.send('PUT', `/${hash}`, bearer, data)).body)
-    const verdict = checkSignature(parseLocator(ours.trimEnd()), 'the-token', Date.now() / 1000, own)
-    assert.equal(verdict, 'valid')
+    assert.equal(verdict(await put(signs), own), 'valid')
   })
 
   test('takes a body whose length is not said, and one that waits to be asked for', async (t) => {
@@ -317,6 +323,29 @@ describe('DELETE and untrash', () => {
     assert.equal((await service.send('PUT', '/trash', '[]')).status, 404)
     assert.equal(await service.copies(), 1)
   })
+})
+
+test('what broken writes have left goes, also where no block is thrown away', async (t) => {
+  const dir = await mkdtemp(join(scratch, 'root-'))
+  const shard = join(dir, hash.slice(0, 3))
+  await mkdir(shard)
+  const files = [`tmp${hash}1`, `${hash}.trash.1`].map((name) => join(shard, name))
+  for (const file of files) {
+    await writeFile(file, data)
+    await utimes(file, OLD, OLD)
+  }
+  const writes = Writes.of({
+    volumes: [await UnixVolume.open(dir)],
+    signing: undefined,
+    log: createLog(new PassThrough().resume()),
+    idleLimit: 20_000,
+    buffers: 1,
+    trash: false,
+    trashLifetime: 0,
+  })!
+  t.after(() => writes.close())
+  await writes.emptyTrash()
+  assert.deepEqual(await readdir(shard), [`${hash}.trash.1`])
 })
 
 describe('lists', () => {

@@ -135,9 +135,18 @@ export class UnixVolume implements TrashVolume {
     return this.#changing.run(hash, () => untrashBlock(this.#root, hash))
   }
 
-  async emptyTrash(): Promise<void> {
-    await this.#root.check()
-    for (const shard of await this.#shards('')) await emptyShard(this.#root, shard)
+  async emptyTrash({ trashStays = false } = {}): Promise<void> {
+    let first: RemoteError | undefined
+    let failures = 0
+    for (const shard of await this.#shards('')) {
+      await emptyShard(this.#root, shard, trashStays, (error) => {
+        first ??= error
+        failures += 1
+      })
+    }
+    if (first === undefined) return
+    const more = failures > 1 ? `, and ${failures - 1} more failures` : ''
+    throw new RemoteError('unreachable', first.message + more, { cause: first })
   }
 
   async close(): Promise<void> {}

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import {
+import fs, {
   type FileHandle,
   lutimes,
   mkdir,
@@ -15,6 +15,7 @@ import {
   utimes,
   writeFile,
 } from 'node:fs/promises'
+import { syncBuiltinESMExports } from 'node:module'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { after, describe, type TestContext, test } from 'node:test'
@@ -186,6 +187,41 @@ describe('a keepstore directory', () => {
     assert.deepEqual((await readdir(join(root, hash.slice(0, 3)))).sort(), kept.sort())
   })
 
+  test('empties the rest of its trash where something of it cannot be deleted', async () => {
+    const root = await newRoot()
+    const volume = await UnixVolume.open(root)
+    const name = (shard: string, time: number) => `${shard.padEnd(32, '0')}.trash.${time}`
+    for (const shard of ['000', '777', 'fff']) {
+      for (const time of [1, 2, 3]) await addFile(root, name(shard, time), data)
+      // No rm without more ado removes a directory.
+      await mkdir(fileOf(root, name(shard, 4)))
+      await addFile(root, name(shard, 5), data)
+    }
+    const whatFailed = /000\/0{32}\.trash\.4.*, and 2 more failures/
+    await assert.rejects(volume.emptyTrash(), whatFailed)
+    for (const shard of ['000', '777', 'fff']) {
+      assert.deepEqual(await readdir(join(root, shard)), [name(shard, 4)])
+    }
+  })
+
+  test('removes what broken writes have left, also where all of the trash stays', async (t) => {
+    const root = await newRoot()
+    const volume = await UnixVolume.open(root)
+    const long = new Date('2020-01-01')
+    const [left, done] = [`tmp${hash}1`, `tmp${hash}2`].map((name) => join(hash.slice(0, 3), name))
+    await addFile(root, `${hash}.trash.1`, data)
+    for (const file of [left, done]) {
+      await writeFile(join(root, file!), data)
+      await utimes(join(root, file!), long, long)
+    }
+    // A write may be over as soon as its file was seen.
+    before(t, 'lstat', async (path) => {
+      if (path.endsWith(done!)) await rm(path)
+    })
+    await volume.emptyTrash({ trashStays: true })
+    assert.deepEqual(await readdir(join(root, hash.slice(0, 3))), [`${hash}.trash.1`])
+  })
+
   test('takes nothing for an hour after it was full, and marks that as keepstore does', async () => {
     const root = await newRoot()
     const volume = await UnixVolume.open(root)
@@ -210,6 +246,24 @@ describe('a keepstore directory', () => {
     }
   })
 })
+
+/** Has something done each time before a path is looked at by one of the file system's functions. */
+function before(
+  t: TestContext,
+  name: 'lstat' | 'readlink',
+  hook: (path: string) => Promise<void>,
+): void {
+  const original = fs[name] as (path: string, ...rest: unknown[]) => Promise<unknown>
+  const mock = t.mock.method(fs, name, async (path: string, ...rest: unknown[]) => {
+    await hook(path)
+    return original(path, ...rest)
+  })
+  syncBuiltinESMExports()
+  t.after(() => {
+    mock.mock.restore()
+    syncBuiltinESMExports()
+  })
+}
 
 /** Returns what is synced from now on, by its path, as it comes. */
 async function syncsOf(t: TestContext): Promise<string[]> {
