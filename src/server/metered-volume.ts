@@ -76,6 +76,10 @@ class MeteredSource implements BlockSource {
     return this.#source.trusted === true
   }
 
+  get measured(): boolean {
+    return this.#source.measured === true
+  }
+
   get store(): string {
     return this.#source.store
   }

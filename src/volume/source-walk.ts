@@ -1,4 +1,5 @@
 /** The way through the sources of one block, over all volumes, and the account of what failed. */
+import { createHash } from 'node:crypto'
 import { KeepgwError } from '../errors.ts'
 import type { HashEngine } from '../hash/md5.ts'
 import { MAX_BLOCK } from '../keep/locator.ts'
@@ -88,6 +89,8 @@ export class SourceWalk {
   #peeked: Promise<IteratorResult<BlockSource, void>> | undefined
   #length: number | undefined
   #untried = false
+  /** Places of another length than the client says, which may be the block, cut short. */
+  readonly #odd: BlockSource[] = []
 
   constructor(query: BlockQuery) {
     this.#query = query
@@ -202,6 +205,7 @@ export class SourceWalk {
     const bad = volumes.filter((volume) => failures.has(String(volume)))
     for (const volume of volumes) if (!bad.includes(volume)) yield* this.#walkVolume(volume)
     for (const volume of bad) yield* this.#walkVolume(volume)
+    for (const source of this.#odd) await this.#judge(source)
   }
 
   async *#walkVolume(volume: BlockOrigin): AsyncGenerator<BlockSource> {
@@ -235,7 +239,28 @@ export class SourceWalk {
     if (source.length === this.#length) return true
     // Where the client gave no size, this might have been the right place.
     if (this.#query.size === undefined) this.#untried = true
+    else if (source.measured) this.#odd.push(source)
     return false
+  }
+
+  /** The client may be wrong about the block's size; but a place that lost a part of it must be told of. */
+  async #judge(source: BlockSource): Promise<void> {
+    const { hash, signal, idleLimit } = this.#query
+    const md5 = createHash('md5')
+    try {
+      await withIdleLimit(idleLimit, signal, async (own, clock) => {
+        const take = (chunk: Uint8Array) => {
+          md5.update(chunk)
+          clock.restart()
+        }
+        if (source.length > 0) await source.read(0, take, own)
+      })
+    } catch (error) {
+      signal.throwIfAborted()
+      return this.threw(source, asRemoteError(error), 0)
+    }
+    if (md5.digest('hex') === hash) return
+    this.failed(source, 'corrupt', source.length, `its ${source.length} bytes have another MD5`)
   }
 
   #postpone(source: BlockSource): void {

@@ -13,6 +13,9 @@ export interface BlockSource {
   /** True where the block's hash was taken from an ETag, and no read has proven it since. */
   readonly trusted?: boolean
 
+  /** True where the length is that of what lies there now: nobody has hashed it. */
+  readonly measured?: boolean
+
   /** Names what serves it: how fast that was for one place says what to expect of the others. */
   readonly store: string
 

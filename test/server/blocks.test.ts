@@ -117,6 +117,17 @@ describe('GET of a block', () => {
     }
   })
 
+  test('a file that was cut short: 502, unless another place has the block; and it is in the log', async (t) => {
+    const short = makeSource('short', data.subarray(1), { measured: true })
+    const good = makeSource('good', data)
+    const h = await Harness.start(t, { volumes: holding(short) })
+    for (const method of ['GET', 'HEAD']) assert.equal((await h.send(method, path)).status, 502)
+    const line = await h.logLine(({ cause }) => cause === 'corrupt')
+    assert.deepEqual([line.level, line.source], ['error', 'short'])
+    const both = await Harness.start(t, { volumes: holding(short, good) })
+    assert.ok((await both.get(path)).body.equals(data))
+  })
+
   test('other methods: 400', async (t) => {
     const h = await Harness.start(t, { volumes: holding(makeSource('a', data)) })
     assert.equal((await h.send('POST', path)).status, 400)

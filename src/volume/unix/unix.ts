@@ -154,6 +154,7 @@ export class UnixVolume implements TrashVolume {
   #source(hash: string, length: number): BlockSource {
     return {
       length,
+      measured: true,
       store: this.deviceId,
       toString: () => `${this.#root.block(hash)}`,
       read: (from, sink, signal) => this.#read(hash, from, sink, signal),

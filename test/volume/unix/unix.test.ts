@@ -238,6 +238,17 @@ describe('a keepstore directory', () => {
     await volume.put({ hash, data }, WANTED, signal)
   })
 
+  test('has bad data where a block was cut short, and none where a reader has its size wrong', async () => {
+    const root = await newRoot()
+    const volume = await UnixVolume.open(root)
+    for (const length of [0, 99_999]) {
+      await addFile(root, hash, data.subarray(0, length))
+      await assert.rejects(readFrom(volume, hash, data.length), { failure: 'corrupt' }, `${length}`)
+    }
+    await addFile(root, hash, data)
+    await assert.rejects(readFrom(volume, hash, data.length - 1), { failure: 'not-found' })
+  })
+
   test('cannot be opened where there is none, or no directory', async () => {
     for (const path of [join(scratch, 'nowhere'), import.meta.filename]) {
       await assert.rejects(UnixVolume.open(path), (error) => {
