@@ -122,6 +122,28 @@ export class Root {
    */
   async open(hash: string): Promise<OpenBlock | undefined> {
     const path = this.block(hash)
+    // At the moment of opening, a write may have given its name to another file, or the trash taken it.
+    for (let tries = 2; tries > 0; tries--) {
+      const block = await this.#openOnce(path)
+      if (block !== 'elsewhere') return block
+    }
+    if (!(await this.hasShard(hash)) && (await this.#isInPlace())) return undefined
+    throw new RemoteError('unreachable', `${path} leads to another place than at the start`, {
+      hint: `Restart where ${this.path} was moved`,
+    })
+  }
+
+  /** False where a link has taken the root's name; it may lead to the root, and its blocks. */
+  async #isInPlace(): Promise<boolean> {
+    try {
+      return (await realpath(this.path)) === this.path
+    } catch (error) {
+      throw unreachable(this.path, error)
+    }
+  }
+
+  /** As open(); `elsewhere` for what is not where its path says. */
+  async #openOnce(path: string): Promise<OpenBlock | 'elsewhere' | undefined> {
     // Opening a fifo would wait for its writer.
     const { O_RDONLY, O_NOFOLLOW, O_NONBLOCK } = constants
     let handle: FileHandle
@@ -133,22 +155,16 @@ export class Root {
       return undefined
     }
     try {
-      const length = await this.#lengthOf(handle, hash)
-      if (length !== undefined) return { handle, length }
+      const stats = await handle.stat()
+      // The directory on the way could be a link to anywhere.
+      const isHere = (await readlink(`/proc/self/fd/${handle.fd}`)) === path
+      if (isHere && stats.isFile() && stats.size <= MAX_BLOCK) return { handle, length: stats.size }
+      await handle.close()
+      return isHere ? undefined : 'elsewhere'
     } catch (error) {
       await handle.close()
       throw unreachable(path, error)
     }
-    await handle.close()
-    return undefined
-  }
-
-  async #lengthOf(handle: FileHandle, hash: string): Promise<number | undefined> {
-    const stats = await handle.stat()
-    if (!stats.isFile() || stats.size > MAX_BLOCK) return undefined
-    // The directory on the way could be a link to anywhere.
-    const opened = await readlink(`/proc/self/fd/${handle.fd}`)
-    return opened === this.block(hash) ? stats.size : undefined
   }
 }
 

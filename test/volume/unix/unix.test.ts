@@ -122,6 +122,48 @@ describe('a keepstore directory', () => {
     assert.deepEqual(await readdir(join(outside, hash.slice(0, 3))), [hash])
   })
 
+  test('has a block whose file is exchanged, or trashed and put back, as it is opened', async (t) => {
+    const root = await newRoot()
+    const volume = await UnixVolume.open(root)
+    const file = fileOf(root, hash)
+    await addFile(root, hash, data)
+    const exchanges: Instead[] = [
+      async (_path, look) => {
+        await writeFile(`${file}.new`, data)
+        await rename(`${file}.new`, file)
+        return look()
+      },
+      async (_path, look) => {
+        await rename(file, `${file}.trash.1`)
+        const seen = await look()
+        await rename(`${file}.trash.1`, file)
+        return seen
+      },
+    ]
+    const plain: Instead = (_path, look) => look()
+    let next = plain
+    replace(t, 'readlink', (path, look) => {
+      const exchange = next
+      next = plain
+      return exchange(path, look)
+    })
+    for (const exchange of exchanges) {
+      next = exchange
+      assert.ok((await readFrom(volume, hash, data.length)).equals(data))
+    }
+  })
+
+  test('is out of reach once it was moved, also where a link leads to it', async () => {
+    const root = await newRoot()
+    await addFile(root, hash, data)
+    const volume = await UnixVolume.open(root)
+    await rename(root, `${root}-moved`)
+    await symlink(`${root}-moved`, root)
+    await assert.rejects(readFrom(volume, hash, data.length), { failure: 'unreachable' })
+    // There is no such block, wherever it was moved.
+    await assert.rejects(readFrom(volume, makeBlock(10).hash, 10), { failure: 'not-found' })
+  })
+
   test('touches a good block that is written again, and replaces a bad one', async () => {
     const root = await newRoot()
     const volume = await UnixVolume.open(root)
@@ -215,8 +257,9 @@ describe('a keepstore directory', () => {
       await utimes(join(root, file!), long, long)
     }
     // A write may be over as soon as its file was seen.
-    before(t, 'lstat', async (path) => {
+    replace(t, 'lstat', async (path, look) => {
       if (path.endsWith(done!)) await rm(path)
+      return look()
     })
     await volume.emptyTrash({ trashStays: true })
     assert.deepEqual(await readdir(join(root, hash.slice(0, 3))), [`${hash}.trash.1`])
@@ -258,16 +301,14 @@ describe('a keepstore directory', () => {
   })
 })
 
-/** Has something done each time before a path is looked at by one of the file system's functions. */
-function before(
-  t: TestContext,
-  name: 'lstat' | 'readlink',
-  hook: (path: string) => Promise<void>,
-): void {
+/** What is done where a path is to be looked at. */
+type Instead = (path: string, look: () => Promise<unknown>) => Promise<unknown>
+
+/** Has something done in place of one of the file system's functions. */
+function replace(t: TestContext, name: 'lstat' | 'readlink', instead: Instead): void {
   const original = fs[name] as (path: string, ...rest: unknown[]) => Promise<unknown>
-  const mock = t.mock.method(fs, name, async (path: string, ...rest: unknown[]) => {
-    await hook(path)
-    return original(path, ...rest)
+  const mock = t.mock.method(fs, name, (path: string, ...rest: unknown[]) => {
+    return instead(path, () => original(path, ...rest))
   })
   syncBuiltinESMExports()
   t.after(() => {
