@@ -367,8 +367,15 @@ test('the mount of a path is the longest above it, the last of two', () => {
     '30 22 8:3 / /mnt rw shared:1 - ext4 /dev/sda3 rw',
     '31 30 8:4 / /mnt/a\\040b rw - xfs /dev/sda4 rw',
     '32 22 8:5 / /mnt rw - ext4 /dev/sda5 rw',
+    '33 22 0:40 /@one /one rw - btrfs /dev/sda6 rw',
+    '34 22 0:40 /@two /two rw - btrfs /dev/sda6 rw',
+    '35 22 8:3 /dir /bound rw - ext4 /dev/sda3 rw',
   ].join('\n')
   assert.deepEqual(mountOf('/mnt/a b/keep', mountinfo), { point: '/mnt/a b', source: '/dev/sda4' })
   assert.deepEqual(mountOf('/mnt/x', mountinfo), { point: '/mnt', source: '/dev/sda5' })
   assert.deepEqual(mountOf('/mntx', mountinfo), { point: '/', source: '/dev/sda2' })
+  // Parts of a file system: their paths below the mount points are no names for them.
+  for (const path of ['/one', '/two/keep', '/bound']) {
+    assert.equal(mountOf(path, mountinfo), undefined)
+  }
 })
