@@ -55,6 +55,8 @@ export class Section {
 
   /** Seconds. */
   duration(name: string): number | undefined {
+    // Arvados takes this one without a unit, and without quotes.
+    if (this.#get(name) === 0) return 0
     const text = this.text(name)
     if (text === undefined) return undefined
     const seconds = parseDuration(text)

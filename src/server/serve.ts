@@ -19,7 +19,7 @@ import { assertDistinct, type Mount } from './mounts.ts'
 import type { HeadMode, ServerTokens, Service } from './service.ts'
 import { type Snapshot, takeSnapshot } from './snapshot.ts'
 import { CLIENT_TIMEOUTS, type ClientTimeouts } from './timeouts.ts'
-import { type WriteOptions, Writes } from './writes.ts'
+import { WRITING, type WriteOptions, Writes } from './writes.ts'
 
 export interface ServeOptions {
   mounts: readonly Mount[]
@@ -59,9 +59,6 @@ export interface RunningServer {
   /** Stops listening, closes idle connections, and returns when the last answer is out. */
   close(): Promise<void>
 }
-
-/** Memory for 512 MiB of blocks; and Arvados' own BlobTrashLifetime. */
-const WRITING: WriteOptions = { buffers: 8, trash: true, trashLifetime: 1_209_600 }
 
 /** Blocks that are hashed together; each has 2 MiB. What is read beside them is hashed by itself. */
 const HASHED_AT_ONCE = 32

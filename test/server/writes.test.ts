@@ -11,7 +11,7 @@ import { parseLocator } from '../../src/keep/locator.ts'
 import { checkSignature, type SigningKey, signLocator } from '../../src/keep/signature.ts'
 import { createLog } from '../../src/server/request-log.ts'
 import type { ServeOptions } from '../../src/server/serve.ts'
-import { Writes } from '../../src/server/writes.ts'
+import { WRITING, type WriteOptions, Writes } from '../../src/server/writes.ts'
 import { KeepVolume } from '../../src/volume/keep/keep.ts'
 import { UnixVolume } from '../../src/volume/unix/unix.ts'
 import { makeBlock, makeVolume } from '../volume/fakes.ts'
@@ -325,27 +325,26 @@ describe('DELETE and untrash', () => {
   })
 })
 
-test('what broken writes have left goes, also where no block is thrown away', async (t) => {
+test('what broken writes have left goes, also where no block is thrown away, or deleted', async (t) => {
   const dir = await mkdtemp(join(scratch, 'root-'))
   const shard = join(dir, hash.slice(0, 3))
   await mkdir(shard)
-  const files = [`tmp${hash}1`, `${hash}.trash.1`].map((name) => join(shard, name))
-  for (const file of files) {
-    await writeFile(file, data)
-    await utimes(file, OLD, OLD)
+  const volumes = [await UnixVolume.open(dir)]
+  const log = createLog(new PassThrough().resume())
+  const left = async (options: Partial<WriteOptions>) => {
+    for (const name of [`tmp${hash}1`, `${hash}.trash.1`]) {
+      await writeFile(join(shard, name), data)
+      await utimes(join(shard, name), OLD, OLD)
+    }
+    const parts = { volumes, signing: undefined, log, idleLimit: 20_000 }
+    const writes = Writes.of({ ...WRITING, ...parts, ...options })!
+    t.after(() => writes.close())
+    await writes.emptyTrash()
+    return readdir(shard)
   }
-  const writes = Writes.of({
-    volumes: [await UnixVolume.open(dir)],
-    signing: undefined,
-    log: createLog(new PassThrough().resume()),
-    idleLimit: 20_000,
-    buffers: 1,
-    trash: false,
-    trashLifetime: 0,
-  })!
-  t.after(() => writes.close())
-  await writes.emptyTrash()
-  assert.deepEqual(await readdir(shard), [`${hash}.trash.1`])
+  assert.deepEqual(await left({ trash: false }), [`${hash}.trash.1`])
+  assert.deepEqual(await left({ trashInterval: 0 }), [`${hash}.trash.1`])
+  assert.deepEqual(await left({}), [])
 })
 
 describe('lists', () => {
@@ -370,6 +369,17 @@ describe('lists', () => {
     assert.equal(await service.copies(), 2)
     await trash(item(mtimeNs), 'trashed')
     assert.equal((await service.send('PUT', '/trash', '[]', root)).status, 200)
+  })
+
+  test('trash nothing where the cluster has BlobTrashConcurrency at 0', async (t) => {
+    const service = await Service.start(t, 1, { writing: { trashConcurrency: 0 } })
+    await service.put()
+    await service.age()
+    const list = `[{"locator":"${hash}","block_mtime":${mtimeNs},"mount_uuid":""}]`
+    assert.equal((await service.send('PUT', '/trash', list, root)).status, 200)
+    // A list is worked on by the time that the service has ended.
+    await service.h.server.close()
+    assert.equal(await service.copies(), 1)
   })
 
   test('trash in the mount that they name', async (t) => {
