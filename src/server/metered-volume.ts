@@ -1,25 +1,33 @@
 /** Counts what is asked of a volume, and what comes of it, for the metrics. */
 import { type Sink, sinkInto } from '../remote/remote.ts'
-import type { BlockSource, IndexedBlock, Volume } from '../volume/volume.ts'
+import type {
+  BlockSource,
+  IndexedBlock,
+  Stored,
+  TrashOutcome,
+  TrashVolume,
+  Volume,
+} from '../volume/volume.ts'
 import type { VolumeCounts } from './counters.ts'
 
 /** A volume that counts, and is otherwise the one that it is made of. */
-export class MeteredVolume implements Volume {
+export class MeteredVolume implements TrashVolume {
   readonly deviceId: string
-  readonly #volume: Volume
+  /** It may be one that is only read: isWritable() and hasTrash() ask it. */
+  readonly #volume: TrashVolume
   readonly #counts: VolumeCounts
 
   constructor(volume: Volume, counts: VolumeCounts) {
     this.deviceId = volume.deviceId
-    this.#volume = volume
+    this.#volume = volume as TrashVolume
     this.#counts = counts
   }
 
-  get allowWrite(): boolean {
+  get allowWrite(): true {
     return this.#volume.allowWrite
   }
 
-  get allowTrash(): boolean {
+  get allowTrash(): true {
     return this.#volume.allowTrash
   }
 
@@ -54,8 +62,51 @@ export class MeteredVolume implements Volume {
     }
   }
 
+  offers(classes: readonly string[]): boolean {
+    return this.#volume.offers(classes)
+  }
+
+  holds(hash: string): Promise<boolean> {
+    return this.#volume.holds(hash)
+  }
+
+  passedOn(via: string): boolean {
+    return this.#volume.passedOn?.(via) === true
+  }
+
+  async put(...asked: Parameters<TrashVolume['put']>): Promise<Stored> {
+    const stored = await this.#counted('put', this.#volume.put(...asked))
+    this.#counts.bytesOut += stored.written
+    return stored
+  }
+
+  touch(hash: string): Promise<boolean> {
+    return this.#counted('touch', this.#volume.touch(hash))
+  }
+
+  trash(...asked: Parameters<TrashVolume['trash']>): Promise<TrashOutcome> {
+    return this.#counted('trash', this.#volume.trash(...asked))
+  }
+
+  untrash(hash: string): Promise<boolean> {
+    return this.#counted('untrash', this.#volume.untrash(hash))
+  }
+
+  emptyTrash(...asked: Parameters<TrashVolume['emptyTrash']>): Promise<void> {
+    return this.#volume.emptyTrash(...asked)
+  }
+
   close(): Promise<void> {
     return this.#volume.close()
+  }
+
+  async #counted<T>(operation: keyof VolumeCounts['operations'], work: Promise<T>): Promise<T> {
+    this.#counts.operations[operation] += 1
+    try {
+      return await work
+    } catch (error) {
+      throw this.#counts.failed(error)
+    }
   }
 }
 

@@ -104,16 +104,7 @@ function makeService(options: ServeOptions): Service {
     ({ volume }) => new MeteredVolume(volume, counters.ofVolume(volume.deviceId)),
   )
   const shared = { log, counters, limits, metrics, failures, engine, readAhead, hedging, idleLimit }
-  // Not by the metered ones: those only read.
-  const writable = mounts.map(({ volume }) => volume)
-  const writes = Writes.of({
-    ...WRITING,
-    ...options.writing,
-    volumes: writable,
-    signing,
-    log,
-    idleLimit,
-  })
+  const writes = Writes.of({ ...WRITING, ...options.writing, volumes, signing, log, idleLimit })
   const timeouts = { ...CLIENT_TIMEOUTS, ...options.timeouts }
   const snapshot = options.snapshot ?? (() => takeSnapshot({ counters, metrics, cache }))
   return { mounts, volumes, tokens, snapshot, signing, head, writes, cache, timeouts, ...shared }

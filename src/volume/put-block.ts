@@ -70,6 +70,7 @@ class Progress {
   readonly #wanted: Wanted
   readonly #classes: Record<string, number> = {}
   #locator: string | undefined
+  #written = 0
   replicas = 0
 
   constructor(wanted: Wanted) {
@@ -104,10 +105,12 @@ class Progress {
       this.#classes[name] = (this.#classes[name] ?? 0) + count
     }
     this.#locator ??= stored.locator
+    this.#written += stored.written
   }
 
   stored(): Stored {
-    return { replicas: this.replicas, classes: this.#classes, locator: this.#locator }
+    const [classes, locator, written] = [this.#classes, this.#locator, this.#written]
+    return { replicas: this.replicas, classes, locator, written }
   }
 
   #missingIn(name: string): number {

@@ -131,6 +131,8 @@ export interface Stored {
   replicas: number
   /** Copies in each storage class. */
   classes: Readonly<Record<string, number>>
+  /** Bytes: none where the block was there already. */
+  written: number
   /** The block's locator as the service behind has answered it: signed for the writer, where it signs. */
   locator?: string | undefined
 }

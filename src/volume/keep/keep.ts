@@ -118,13 +118,14 @@ export class KeepVolume implements WritableVolume {
 
   async put(block: NewBlock, wanted: Wanted, signal: AbortSignal): Promise<Stored> {
     const classes: Record<string, number> = {}
-    let replicas = 0
+    let [replicas, written] = [0, 0]
     let locator: string | undefined
     let failed: unknown
     for (const client of this.#order(block.hash)) {
       try {
         const stored = await this.#putTo(client, block, wanted, wanted.replicas - replicas, signal)
         replicas += stored.replicas
+        written += stored.written
         locator ??= stored.locator
         for (const [name, count] of Object.entries(stored.classes)) {
           classes[name] = (classes[name] ?? 0) + count
@@ -137,7 +138,7 @@ export class KeepVolume implements WritableVolume {
       if (replicas >= wanted.replicas) break
     }
     if (replicas === 0) throw failed
-    return { replicas, classes, locator }
+    return { replicas, classes, locator, written }
   }
 
   async close(): Promise<void> {
@@ -189,7 +190,7 @@ export class KeepVolume implements WritableVolume {
     if (!new RegExp(`^${hash}\\+${data.length}(\\+[\\w@-]+)*$`).test(locator)) {
       throw new RemoteError('unreachable', `${client.url} answers a PUT with another block's name`)
     }
-    return { ...storedOf(answer), locator }
+    return { ...storedOf(answer), locator, written: data.length }
   }
 }
 
@@ -307,7 +308,7 @@ async function refusal(client: KeepClient, answer: IncomingMessage): Promise<Err
   return new RemoteError('unreachable', message)
 }
 
-function storedOf({ headers }: IncomingMessage): Stored {
+function storedOf({ headers }: IncomingMessage): Pick<Stored, 'replicas' | 'classes'> {
   const replicas = Number(headers['x-keep-replicas-stored'] ?? 1)
   const classes: Record<string, number> = {}
   const confirmed = String(headers['x-keep-storage-classes-confirmed'] ?? '')

@@ -98,15 +98,17 @@ export class UnixVolume implements TrashVolume {
   }
 
   async put(block: NewBlock, _wanted: Wanted, signal: AbortSignal): Promise<Stored> {
-    const { hash } = block
-    await this.#changing.run(hash, async () => {
-      const isThere = (await this.#isGood(block, signal)) && (await this.#setTime(hash))
-      const isKept = isThere && (await this.#disk.run(() => syncBlock(this.#root, hash)))
-      if (!isKept) await this.#disk.run(() => writeBlock(this.#root, block, signal))
+    const { hash, data } = block
+    const isThere = await this.#changing.run(hash, async () => {
+      const isGood = (await this.#isGood(block, signal)) && (await this.#setTime(hash))
+      if (isGood && (await this.#disk.run(() => syncBlock(this.#root, hash)))) return true
+      await this.#disk.run(() => writeBlock(this.#root, block, signal))
+      return false
     })
     return {
       replicas: 1,
       classes: Object.fromEntries(this.storageClasses.map((each) => [each, 1])),
+      written: isThere ? 0 : data.length,
     }
   }
 

@@ -260,7 +260,8 @@ describe('a block in other keep services', () => {
     const wanted = { replicas: 2, classes: ['hot'], token: 'the-token' }
     const stored = await volume.put({ hash, data }, wanted, signal)
     const locator = `${hash}+${data.length}+A${'0'.repeat(40)}@7fffffff`
-    assert.deepEqual(stored, { replicas: 2, classes: { hot: 2 }, locator })
+    const written = 2 * data.length
+    assert.deepEqual(stored, { replicas: 2, classes: { hot: 2 }, locator, written })
     const order = rendezvous(hash, [0, 1, 2]).slice(0, 2)
     assert.deepEqual(
       asked,
