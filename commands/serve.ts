@@ -21,7 +21,7 @@ or keep:readonly:URL to read only, unix:serialize:/DIR to let one reader or writ
 
 What no flag and no variable says is taken from the cluster's configuration, --config, which is read \
 once: SystemRootToken, ManagementToken, BlobSigning, BlobSigningKey, BlobSigningTTL, BlobTrash, \
-BlobTrashLifetime, the \
+BlobTrashLifetime, BlobTrashConcurrency, BlobTrashCheckInterval, BlobDeleteConcurrency, the \
 InternalURLs of Keepstore (ARVADOS_SERVICE_INTERNAL_URL says which one of several is this server's), \
 MaxConcurrentRequests, MaxKeepBlobBuffers, TLS, SystemLogs, and Volumes whose Driver is keepgw. \
 Secrets come from there or from variables, never from a flag.

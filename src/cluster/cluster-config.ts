@@ -44,6 +44,12 @@ export interface ClusterConfig {
   blobTrash: boolean
   /** Seconds. */
   blobTrashLifetime?: number | undefined
+  /** Blocks of a trash list that are thrown away at once; 0 turns the list off. */
+  blobTrashConcurrency?: number | undefined
+  /** Seconds between two looks at the trash; 0 turns them off. */
+  blobTrashCheckInterval?: number | undefined
+  /** Blocks in the trash that are deleted at once; 0 for none ever. */
+  blobDeleteConcurrency?: number | undefined
   services: KeepService[]
   /** 0 is no limit. */
   maxConcurrentRequests?: number | undefined
@@ -121,6 +127,9 @@ function clusterConfig({ file, clusterId, section }: ClusterSection): ClusterCon
     blobSigningTtl: signingTtl(collections),
     blobTrash: collections.boolean('BlobTrash') ?? true,
     blobTrashLifetime: collections.duration('BlobTrashLifetime'),
+    blobTrashConcurrency: collections.count('BlobTrashConcurrency'),
+    blobTrashCheckInterval: collections.duration('BlobTrashCheckInterval'),
+    blobDeleteConcurrency: collections.count('BlobDeleteConcurrency'),
     services: keepServices(section),
     maxConcurrentRequests: api.count('MaxConcurrentRequests'),
     maxKeepBlobBuffers: api.count('MaxKeepBlobBuffers'),

@@ -117,7 +117,7 @@ function blockQuery(service: Service, ctx: Context, name: string): BlockQuery {
     volumes,
     hash,
     size,
-    reader: { locator: name, token },
+    reader: { locator: name, token, via: ctx.get('Via') },
     signal,
     failures,
     engine,

@@ -1,18 +1,22 @@
 /** What a server has done since it started. */
 import { RemoteError, type RemoteFailure } from '../remote/remote.ts'
 import type { FailoverCause } from '../volume/source-walk.ts'
+import { ReaderRefused } from '../volume/volume.ts'
 import type { ErrorKind } from './errors.ts'
 
 /** What was asked of one volume. */
 export class VolumeCounts {
-  /** `get` reads a place, `head` asks whether it is unchanged, `index` lists blocks. */
-  readonly operations = { get: 0, head: 0, index: 0 }
+  /** `get` reads a place, `head` asks whether it is unchanged, `index` lists blocks; the rest changes one. */
+  readonly operations = { get: 0, head: 0, index: 0, put: 0, touch: 0, trash: 0, untrash: 0 }
   readonly errors: Record<RemoteFailure, number> = { gone: 0, changed: 0, unreachable: 0 }
   /** Bytes read from it. */
   bytesIn = 0
+  /** Bytes written to it. */
+  bytesOut = 0
 
   /** Counts an error and returns it. What is not the volume's fault (a client gone) is not counted. */
   failed(error: unknown): unknown {
+    if (error instanceof ReaderRefused) return error
     if (error instanceof RemoteError) this.errors[error.failure] += 1
     return error
   }
@@ -45,6 +49,7 @@ export class Counters {
     changed: 0,
     unreachable: 0,
     corrupt: 0,
+    refused: 0,
   }
 
   /** Requests beside others that were slow, by whether they were faster in the end. */

@@ -1,8 +1,9 @@
 /** Which error becomes which answer: all of them, in one place. */
+import { STATUS_CODES } from 'node:http'
 import { BadLocator } from '../keep/locator.ts'
 import { RemoteError } from '../remote/remote.ts'
 import { BlockError, type BlockFailure } from '../volume/source-walk.ts'
-import { VolumeFull } from '../volume/volume.ts'
+import { ReaderRefused, VolumeFull } from '../volume/volume.ts'
 
 /** What errors are counted by. `cut` is an answer that had begun and was broken off. */
 export type ErrorKind = 'refused' | 'not-found' | 'corrupt' | 'unreachable' | 'internal' | 'cut'
@@ -68,6 +69,9 @@ export function answerOf(thrown: unknown): ErrorAnswer {
   // Not 503: clients go on to another service at once.
   if (thrown instanceof VolumeFull) return refusal(507, 'insufficient storage')
   if (thrown instanceof BlockError) return BLOCK_ANSWERS[thrown.failure]
+  if (thrown instanceof ReaderRefused) {
+    return refusal(thrown.status, STATUS_CODES[thrown.status] ?? 'Forbidden')
+  }
   if (thrown instanceof RemoteError) return BLOCK_ANSWERS.unreachable
   return INTERNAL
 }

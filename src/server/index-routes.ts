@@ -68,7 +68,7 @@ async function sendIndex(ctx: Context, volumes: readonly Listed[], inPath: strin
   const heap = new HeapBound(YOUNG_BYTES)
   try {
     // The first batch is at hand before the status goes out: most errors can still be answered.
-    for await (const text of indexText(volumes, prefix)) {
+    for await (const text of indexText(volumes, prefix, ctx.get('Via'))) {
       if (ctx.respond !== false) {
         ctx.respond = false
         ctx.status = 200
@@ -84,10 +84,14 @@ async function sendIndex(ctx: Context, volumes: readonly Listed[], inPath: strin
   res.end()
 }
 
-async function* indexText(volumes: readonly Listed[], prefix: string): AsyncGenerator<string> {
+async function* indexText(
+  volumes: readonly Listed[],
+  prefix: string,
+  via: string,
+): AsyncGenerator<string> {
   let text = ''
   for (const volume of volumes) {
-    for await (const { hash, length, mtimeNs } of volume.blocks(prefix)) {
+    for await (const { hash, length, mtimeNs } of volume.blocks(prefix, via)) {
       text += `${hash}+${length} ${mtimeNs}\n`
       if (text.length < BATCH) continue
       yield text

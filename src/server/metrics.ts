@@ -68,8 +68,11 @@ export class Metrics {
     this.#count(`${prefix}_errors`, 'Failures of a volume', ['device_id', 'error_type'], () =>
       [...volumes].flatMap(([id, { errors }]) => samples('error_type', errors, id)),
     )
-    this.#count(`${prefix}_io_bytes`, 'Bytes read from a volume', ['device_id', 'direction'], () =>
-      [...volumes].flatMap(([id, { bytesIn }]) => samples('direction', { in: bytesIn }, id)),
+    const help = 'Bytes read from a volume, and written to it'
+    this.#count(`${prefix}_io_bytes`, help, ['device_id', 'direction'], () =>
+      [...volumes].flatMap(([id, { bytesIn, bytesOut }]) =>
+        samples('direction', { in: bytesIn, out: bytesOut }, id),
+      ),
     )
   }
 

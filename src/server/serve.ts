@@ -64,7 +64,12 @@ export async function startServer(options: ServeOptions): Promise<RunningServer>
   assertDistinct(options.mounts)
   const service = makeService(options)
   const server = createHttpServer(service, options.tls)
-  await listen(server, options.listen)
+  try {
+    await listen(server, options.listen)
+  } catch (error) {
+    await service.writes?.close()
+    throw error
+  }
   const { port } = server.address() as AddressInfo
   return {
     address: formatListen({ host: options.listen.host, port }),
@@ -91,9 +96,7 @@ function makeService(options: ServeOptions): Service {
     ({ volume }) => new MeteredVolume(volume, counters.ofVolume(volume.deviceId)),
   )
   const shared = { log, counters, limits, metrics, failures, engine, readAhead, hedging, idleLimit }
-  // Not by the metered ones: those only read.
-  const writable = mounts.map(({ volume }) => volume)
-  const writes = Writes.of({ ...options.writing, volumes: writable, signing, log, idleLimit })
+  const writes = Writes.of({ ...options.writing, volumes, signing, log, idleLimit })
   const snapshot = options.snapshot ?? (() => takeSnapshot({ counters, metrics, cache }))
   return { mounts, volumes, tokens, snapshot, signing, head, writes, cache, timeouts, ...shared }
 }

@@ -12,6 +12,7 @@ import { addressOf, serviceUuid } from '../cluster/register.ts'
 import { signingKeyOf } from '../cluster/signing.ts'
 import { messageOf, UsageError } from '../errors.ts'
 import type { SigningKey } from '../keep/signature.ts'
+import { newServiceId } from '../keep/via.ts'
 import { parseBytes, parseSeconds } from '../units.ts'
 import type { HedgeAfter } from '../volume/hedging.ts'
 import { splitDirectories } from '../volume/spec.ts'
@@ -22,7 +23,7 @@ import { DEFAULT_CLUSTER_ID } from './mounts.ts'
 import type { LogFormat, LogLevel } from './request-log.ts'
 import type { HeadMode, ServerTokens } from './service.ts'
 import { workerSettings } from './worker-settings.ts'
-import type { WriteOptions } from './writes.ts'
+import { WRITING, type WriteOptions } from './writes.ts'
 
 /** Flags of `keepgw serve`, or the variables that stand for them. */
 export interface ServeFlags extends CacheFlags {
@@ -54,6 +55,8 @@ export interface ServeSettings {
   /** What the cluster's configuration says; undefined without one. */
   cluster: ClusterConfig | undefined
   clusterId: string
+  /** Names this service to other keep services: the same for all its workers. */
+  id: string
   listen: ListenAddress
   /** A certificate and its key, PEM: then HTTPS is spoken, and nothing else. */
   tls: TlsFiles | undefined
@@ -93,8 +96,6 @@ export interface VolumeSetting {
 }
 
 const DEFAULT_LISTEN = '127.0.0.1:25107'
-/** Seconds: Arvados' default of BlobTrashLifetime. */
-const DEFAULT_TRASH_LIFETIME = 1_209_600
 
 /**
  * Returns the settings. Secrets come from `env` or the configuration, never from a flag. Reads the
@@ -116,6 +117,7 @@ export async function serveSettings(
   return {
     cluster,
     clusterId,
+    id: newServiceId(),
     listen: listen.address,
     tls: listen.https ? tls : undefined,
     serviceUuid: serviceUuid(clusterId, service?.rendezvous),
@@ -128,11 +130,7 @@ export async function serveSettings(
     head: flags.head as HeadMode,
     maxRequests: flags['max-concurrent-requests'] ?? cluster?.maxConcurrentRequests ?? 0,
     maxBlocks: flags['max-keep-blob-buffers'] ?? cluster?.maxKeepBlobBuffers ?? 0,
-    writing: {
-      buffers: flags['write-buffers'],
-      trash: cluster?.blobTrash ?? true,
-      trashLifetime: trashLifetimeOf(flags, cluster),
-    },
+    writing: writingOf(flags, cluster),
     workers: workerSettings(flags.workers, names),
     cache: await cacheSettings(flags, names, signing),
     idleLimit: flags['idle-timeout'] * 1000,
@@ -159,10 +157,25 @@ export function urlOf({ listen, tls }: ServeSettings): string {
   return `${tls === undefined ? 'http' : 'https'}://${formatListen(listen)}`
 }
 
+function writingOf(flags: ServeFlags, cluster: ClusterConfig | undefined): WriteOptions {
+  const trashLifetime = trashLifetimeOf(flags, cluster)
+  const trashed = cluster?.blobTrashConcurrency ?? WRITING.trashConcurrency
+  const interval = cluster?.blobTrashCheckInterval ?? WRITING.trashInterval
+  const deletesNothing = cluster?.blobDeleteConcurrency === 0
+  return {
+    buffers: flags['write-buffers'],
+    trash: cluster?.blobTrash ?? WRITING.trash,
+    trashLifetime,
+    // What has no time in the trash would be deleted by the list.
+    trashConcurrency: deletesNothing && trashLifetime === 0 ? 0 : trashed,
+    trashInterval: deletesNothing ? 0 : interval,
+  }
+}
+
 function trashLifetimeOf(flags: ServeFlags, cluster: ClusterConfig | undefined): number {
   const text = flags['trash-lifetime']
   if (text !== undefined) return Math.round(parseSeconds(text))
-  return Math.round(cluster?.blobTrashLifetime ?? DEFAULT_TRASH_LIFETIME)
+  return Math.round(cluster?.blobTrashLifetime ?? WRITING.trashLifetime)
 }
 
 function clusterIdOf(flags: ServeFlags, cluster: ClusterConfig | undefined): string {

@@ -73,8 +73,8 @@ export async function startService(
 /** Opens a volume, which the caller closes. Throws as parseVolume and openVolume do. */
 export async function openMount(
   { volume, storageClasses, readOnly }: VolumeSetting,
-  { clusterId, tokens: { systemRoot } }: ServerSettings,
+  { clusterId, id, tokens: { systemRoot } }: ServerSettings,
 ): Promise<Mount> {
-  const options = { systemRoot, storageClasses, readOnly }
+  const options = { systemRoot, storageClasses, readOnly, id }
   return makeMount(await openVolume(parseVolume(volume), options), clusterId)
 }

@@ -27,6 +27,8 @@ export async function answerPut(
   const { writes } = service
   const { hash, size } = parseLocator(name)
   const { token } = ctx.state
+  // A copy that is stored here on the way around would be counted again on the way back.
+  if (writes.passedOn(ctx.get('Via'))) return refuseBody(ctx, new Refused(508, 'Loop Detected'))
   await withBody(writes, ctx, MAX_BLOCK, async (receiveBody) => {
     const md5 = createHash('md5')
     const data = await receiveBody((piece) => md5.update(piece))
@@ -45,8 +47,9 @@ export async function answerPut(
       },
     })
     setStored(ctx, stored)
-    const locator = `${hash}+${data.length}`
-    ctx.body = `${token === undefined ? locator : writes.sign(locator, token)}\n`
+    const plain = `${hash}+${data.length}`
+    const isSigned = token !== undefined && writes.signing !== undefined
+    ctx.body = `${isSigned ? writes.sign(plain, token) : (stored.locator ?? plain)}\n`
   })
 }
 
@@ -173,6 +176,7 @@ function wantedBy(ctx: Context, token: string | undefined): Wanted {
     replicas: Number.isInteger(replicas) ? Math.min(Math.max(replicas, 1), MAX_REPLICAS) : 1,
     classes: [...new Set(names.map((each) => each.trim()).filter((each) => each !== ''))],
     token,
+    via: ctx.get('Via'),
   }
 }
 

@@ -1,4 +1,5 @@
 /** What a service needs that writes, for as long as it runs. */
+import { setTimeout as delay } from 'node:timers/promises'
 import type { Logger } from 'pino'
 import { BufferPool } from '../buffer-pool.ts'
 import { messageOf } from '../errors.ts'
@@ -19,12 +20,10 @@ import type { PullItem, TrashItem } from './lists.ts'
 import { isMountOf } from './mounts.ts'
 import { WorkList } from './work-list.ts'
 
-/** As BlobTrashConcurrency. */
-const TRASHED_AT_ONCE = 4
 /** Each takes up to 64 MiB. */
 const PULLED_AT_ONCE = 1
-/** Milliseconds between two looks at the trash: Arvados' BlobTrashCheckInterval. */
-const EMPTYING = 86_400_000
+/** Milliseconds: no timer is longer. */
+const MAX_PAUSE = 2 ** 31 - 1
 /** For whom locators are signed that are pulled; the other services check the signature alone. */
 const PULL_TOKEN = 'keepgw-pulls-from-its-cluster'
 
@@ -36,6 +35,19 @@ export interface WriteOptions {
   trash: boolean
   /** Seconds that a block stays in the trash; 0 deletes it at once. */
   trashLifetime: number
+  /** Blocks of a trash list that are thrown away at once; 0 for none of them: BlobTrashConcurrency. */
+  trashConcurrency: number
+  /** Seconds between two looks at the trash; 0 where nothing in it is deleted: BlobTrashCheckInterval. */
+  trashInterval: number
+}
+
+/** Memory for 512 MiB of blocks; and Arvados' own defaults. */
+export const WRITING: WriteOptions = {
+  buffers: 8,
+  trash: true,
+  trashLifetime: 1_209_600,
+  trashConcurrency: 4,
+  trashInterval: 86_400,
 }
 
 /** What writing is made of. The volumes stay the caller's. */
@@ -63,7 +75,8 @@ export class Writes {
   readonly #volumes: readonly WritableVolume[]
   readonly #log: Logger
   readonly #idleLimit: number
-  readonly #timer: NodeJS.Timeout
+  readonly #emptiesTrash: boolean
+  readonly #stop = new AbortController()
   #turn = 0
 
   /** Returns undefined where no volume takes blocks: such a service refuses every write. */
@@ -71,21 +84,21 @@ export class Writes {
     return parts.volumes.some(isWritable) ? new Writes(parts) : undefined
   }
 
-  constructor({ volumes, signing, log, idleLimit, buffers, trash, trashLifetime }: WritesParts) {
+  constructor(parts: WritesParts) {
+    const { volumes, signing, log, idleLimit, buffers, trash, trashInterval } = parts
     this.trashes = trash
+    this.#emptiesTrash = trash && trashInterval > 0
     this.buffers = new BufferPool(buffers, MAX_BLOCK)
     this.signing = signing
     // A block stays for as long as it would if it were signed for.
-    this.policy = { minAge: signing?.ttl ?? DEFAULT_SIGNING_TTL, lifetime: trashLifetime }
+    this.policy = { minAge: signing?.ttl ?? DEFAULT_SIGNING_TTL, lifetime: parts.trashLifetime }
     this.#volumes = volumes.filter(isWritable)
     this.trashVolumes = volumes.filter(hasTrash)
     this.#log = log
     this.#idleLimit = idleLimit
-    this.trashList = new WorkList(TRASHED_AT_ONCE, (item) => this.#trash(item))
+    this.trashList = new WorkList(parts.trashConcurrency, (item) => this.#trash(item))
     this.pullList = new WorkList(PULLED_AT_ONCE, (item, signal) => this.#pull(item, signal))
-    this.#timer = setInterval(() => this.emptyTrash(), EMPTYING).unref()
-    // A service that is restarted every night would never come to it.
-    void this.emptyTrash()
+    void this.#emptyEvery(trashInterval || WRITING.trashInterval)
   }
 
   /** Returns the volumes in the order in which the next block is to be offered to them. */
@@ -94,12 +107,16 @@ export class Writes {
     return [...this.#volumes.slice(at), ...this.#volumes.slice(0, at)]
   }
 
-  /** Deletes what has been in the trash for its lifetime. Never throws. */
+  /** True for a request of this Via header that this service has passed on itself. */
+  passedOn(via: string): boolean {
+    return this.#volumes.some((volume) => volume.passedOn?.(via))
+  }
+
+  /** Deletes what broken writes have left, and what has been in the trash for its lifetime. Never throws. */
   async emptyTrash(): Promise<void> {
-    if (!this.trashes) return
     for (const volume of this.trashVolumes) {
       try {
-        await volume.emptyTrash()
+        await volume.emptyTrash({ trashStays: !this.#emptiesTrash })
       } catch (error) {
         this.#log.error({ volume: String(volume), reason: messageOf(error) }, 'trash not emptied')
       }
@@ -108,8 +125,18 @@ export class Writes {
 
   /** Ends the work in the background. */
   async close(): Promise<void> {
-    clearInterval(this.#timer)
+    this.#stop.abort()
     await Promise.all([this.trashList.close(), this.pullList.close()])
+  }
+
+  /** At once for the first time: a service that is restarted every night would never come to it. */
+  async #emptyEvery(seconds: number): Promise<void> {
+    const { signal } = this.#stop
+    const pause = Math.min(seconds * 1000, MAX_PAUSE)
+    while (!signal.aborted) {
+      await this.emptyTrash()
+      await delay(pause, undefined, { ref: false, signal }).catch(() => {})
+    }
   }
 
   async #trash({ locator: { hash }, mtimeNs, mountUuid }: TrashItem): Promise<void> {

@@ -60,8 +60,7 @@ async function ask(
     return await withIdleLimit(idleLimit, signal, (own) => source.unchanged(own))
   } catch (error) {
     signal.throwIfAborted()
-    const { failure, message } = asRemoteError(error)
-    walk.failed(source, failure, 0, message)
+    walk.threw(source, asRemoteError(error), 0)
     return undefined
   }
 }

@@ -70,6 +70,8 @@ async function holdersFirst(
 class Progress {
   readonly #wanted: Wanted
   readonly #classes: Record<string, number> = {}
+  #locator: string | undefined
+  #written = 0
   replicas = 0
 
   constructor(wanted: Wanted) {
@@ -103,10 +105,13 @@ class Progress {
     for (const [name, count] of Object.entries(stored.classes)) {
       this.#classes[name] = (this.#classes[name] ?? 0) + count
     }
+    this.#locator ??= stored.locator
+    this.#written += stored.written
   }
 
   stored(): Stored {
-    return { replicas: this.replicas, classes: this.#classes }
+    const [classes, locator, written] = [this.#classes, this.#locator, this.#written]
+    return { replicas: this.replicas, classes, locator, written }
   }
 
   #missingIn(name: string): number {

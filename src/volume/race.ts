@@ -160,7 +160,7 @@ class Race {
   async #failed(runner: Runner): Promise<void> {
     const { source, error } = await runner.outcome()
     const { walk, offset } = this.#parts
-    if (error !== undefined) walk.failed(source, error.failure, offset, error.message)
+    if (error !== undefined) walk.threw(source, error, offset)
   }
 }
 

@@ -28,9 +28,9 @@ const ENGINE_FROM = 262_144
 
 /**
  * Sends a block to the output. Throws BlockError where it cannot be had, whole: once the output has
- * begun, that means that the answer must be cut. Throws the signal's reason, or the output's error,
- * as they are. Memory: 64 KiB, whatever the block, beside what its hasher has. Safe for concurrent use
- * with what queries share.
+ * begun, that means that the answer must be cut; or ReaderRefused, where that is all that is known of it.
+ * Throws the signal's reason, or the output's error, as they are. Memory: 64 KiB, whatever the block,
+ * beside what its hasher has. Safe for concurrent use with what queries share.
  */
 export async function readBlock(query: BlockQuery, output: BlockOutput): Promise<void> {
   if (query.hash === EMPTY_HASH) {
@@ -119,7 +119,7 @@ class BlockReading implements Disposable {
         this.#walk.resumed(source, this.#offset, error.message)
         continue
       }
-      this.#walk.failed(source, error.failure, this.#offset, error.message)
+      this.#walk.threw(source, error, this.#offset)
       // Waiting for it once more comes after trying the others.
       if (broke && error instanceof Stalled) this.#walk.tryLast(source)
       return source

@@ -1,14 +1,15 @@
 /** The way through the sources of one block, over all volumes, and the account of what failed. */
-import { KeepgwError, messageOf } from '../errors.ts'
+import { createHash } from 'node:crypto'
+import { KeepgwError } from '../errors.ts'
 import type { HashEngine } from '../hash/md5.ts'
 import { MAX_BLOCK } from '../keep/locator.ts'
-import type { RemoteFailure } from '../remote/remote.ts'
+import { asRemoteError, type RemoteError, type RemoteFailure } from '../remote/remote.ts'
 import type { FailureMemory } from './failure-memory.ts'
 import type { Hedging } from './hedging.ts'
 import { withIdleLimit } from './idle-limit.ts'
 import type { Hedge } from './race.ts'
 import type { ReadAhead } from './read-ahead.ts'
-import type { BlockOrigin, BlockSource, Reader } from './volume.ts'
+import { type BlockOrigin, type BlockSource, type Reader, ReaderRefused } from './volume.ts'
 
 /** A question for one block. */
 export interface BlockQuery {
@@ -37,7 +38,7 @@ export interface BlockQuery {
 }
 
 /** Why a place was left. */
-export type FailoverCause = RemoteFailure | 'corrupt'
+export type FailoverCause = RemoteFailure | 'corrupt' | 'refused'
 
 /** A place that failed, and what is done about it. */
 export interface Failover {
@@ -79,6 +80,7 @@ export class SourceWalk {
   readonly #query: BlockQuery
   readonly #sources: AsyncGenerator<BlockSource, void>
   readonly #failed = { unreachable: 0, gone: 0, corrupt: 0 }
+  #refused: ReaderRefused | undefined
   /** Sources that failed lately, in this request or in another: tried after all others. */
   readonly #later: BlockSource[] = []
   /** How many of those were tried. */
@@ -88,6 +90,8 @@ export class SourceWalk {
   #peeked: Promise<IteratorResult<BlockSource, void>> | undefined
   #length: number | undefined
   #untried = false
+  /** Places of another length than the client says, which may be the block, cut short. */
+  readonly #odd: BlockSource[] = []
 
   constructor(query: BlockQuery) {
     this.#query = query
@@ -130,10 +134,18 @@ export class SourceWalk {
     return place
   }
 
+  /** As failed(), for what a source has thrown. None is blamed for a reader whom it may not serve. */
+  threw(place: BlockSource | BlockOrigin, error: RemoteError, offset: number): void {
+    if (error instanceof ReaderRefused) {
+      this.#refused ??= error
+      this.#report(place, 'refused', offset, error.message, false)
+    } else this.failed(place, error.failure, offset, error.message)
+  }
+
   /** Counts, remembers and reports a source that is given up. */
   failed(
     place: BlockSource | BlockOrigin,
-    cause: FailoverCause,
+    cause: RemoteFailure | 'corrupt',
     offset: number,
     why: string,
   ): void {
@@ -167,11 +179,12 @@ export class SourceWalk {
   }
 
   /** Returns the error that sums up a walk without success. */
-  outcome(): BlockError {
+  outcome(): BlockError | ReaderRefused {
     const { hash } = this.#query
     if (this.#failed.unreachable > 0 || this.#untried) {
       return new BlockError('unreachable', `block ${hash} cannot be reached`)
     }
+    if (this.#refused !== undefined) return this.#refused
     if (this.#failed.corrupt > 0) {
       return new BlockError('corrupt', `no place holds the data of block ${hash}`)
     }
@@ -193,6 +206,7 @@ export class SourceWalk {
     const bad = volumes.filter((volume) => failures.has(String(volume)))
     for (const volume of volumes) if (!bad.includes(volume)) yield* this.#walkVolume(volume)
     for (const volume of bad) yield* this.#walkVolume(volume)
+    for (const source of this.#odd) await this.#judge(source)
   }
 
   async *#walkVolume(volume: BlockOrigin): AsyncGenerator<BlockSource> {
@@ -209,7 +223,7 @@ export class SourceWalk {
       failures.delete(String(volume))
     } catch (error) {
       signal.throwIfAborted()
-      this.failed(volume, 'unreachable', 0, messageOf(error))
+      this.threw(volume, asRemoteError(error), 0)
     } finally {
       // Not awaited: an iterator that stalls would hold the request.
       Promise.resolve(iterator.return?.()).catch(() => {})
@@ -226,7 +240,28 @@ export class SourceWalk {
     if (source.length === this.#length) return true
     // Where the client gave no size, this might have been the right place.
     if (this.#query.size === undefined) this.#untried = true
+    else if (source.measured) this.#odd.push(source)
     return false
+  }
+
+  /** The client may be wrong about the block's size; but a place that lost a part of it must be told of. */
+  async #judge(source: BlockSource): Promise<void> {
+    const { hash, signal, idleLimit } = this.#query
+    const md5 = createHash('md5')
+    try {
+      await withIdleLimit(idleLimit, signal, async (own, clock) => {
+        const take = (chunk: Uint8Array) => {
+          md5.update(chunk)
+          clock.restart()
+        }
+        if (source.length > 0) await source.read(0, take, own)
+      })
+    } catch (error) {
+      signal.throwIfAborted()
+      return this.threw(source, asRemoteError(error), 0)
+    }
+    if (md5.digest('hex') === hash) return
+    this.failed(source, 'corrupt', source.length, `its ${source.length} bytes have another MD5`)
   }
 
   #postpone(source: BlockSource): void {

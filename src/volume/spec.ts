@@ -51,6 +51,8 @@ export interface VolumeSettings {
   storageClasses?: readonly string[] | undefined
   /** True where nothing is to be written, whatever the spec says. */
   readOnly?: boolean | undefined
+  /** Names this service to other keep services, which may ask it in turn. */
+  id?: string | undefined
 }
 
 const EXAMPLES =

@@ -3,7 +3,7 @@
  * should hold it; read-block.ts goes from one to the next, also from volume to volume.
  */
 import { KeepgwError } from '../errors.ts'
-import type { Sink } from '../remote/remote.ts'
+import { RemoteError, type Sink } from '../remote/remote.ts'
 
 /** One place that should hold a block. */
 export interface BlockSource {
@@ -12,6 +12,9 @@ export interface BlockSource {
 
   /** True where the block's hash was taken from an ETag, and no read has proven it since. */
   readonly trusted?: boolean
+
+  /** True where the length is that of what lies there now: nobody has hashed it. */
+  readonly measured?: boolean
 
   /** Names what serves it: how fast that was for one place says what to expect of the others. */
   readonly store: string
@@ -53,6 +56,8 @@ export interface Reader {
   locator: string
   /** The API token, where the request has one. */
   token?: string | undefined
+  /** The request's Via header: who has passed it on. */
+  via?: string | undefined
 }
 
 /** What blocks are looked for in: a volume, or a cache that is asked before all volumes. */
@@ -87,8 +92,11 @@ export interface Volume extends BlockOrigin {
   /** True where its blocks lie in other keep services, which list them to keep-balance themselves. */
   readonly listedElsewhere?: true
 
-  /** Yields every block whose hash starts with `prefix`; throws when it cannot list them all. */
-  blocks(prefix: string): AsyncIterable<IndexedBlock>
+  /**
+   * Yields every block whose hash starts with `prefix`; throws when it cannot list them all. `via` is
+   * the Via header of the request that wants to know, where there is one.
+   */
+  blocks(prefix: string, via?: string): AsyncIterable<IndexedBlock>
 
   /**
    * Asks the storage one cheap question, to see whether it can be reached. Throws RemoteError
@@ -115,6 +123,8 @@ export interface Wanted {
   classes: readonly string[]
   /** The API token of the writer, for volumes that are keep services themselves. */
   token?: string | undefined
+  /** The request's Via header: who has passed it on. */
+  via?: string | undefined
 }
 
 /** What a write came to. */
@@ -123,6 +133,10 @@ export interface Stored {
   replicas: number
   /** Copies in each storage class. */
   classes: Readonly<Record<string, number>>
+  /** Bytes: none where the block was there already. */
+  written: number
+  /** The block's locator as the service behind has answered it: signed for the writer, where it signs. */
+  locator?: string | undefined
 }
 
 /** A volume that takes blocks, unless it is told to be read-only. Safe for concurrent use, each method. */
@@ -139,6 +153,9 @@ export interface WritableVolume extends Volume {
    * reason; then the block is whole or not here at all.
    */
   put(block: NewBlock, wanted: Wanted, signal: AbortSignal): Promise<Stored>
+
+  /** True for a request of this Via header that this very service has passed on. */
+  passedOn?(via: string): boolean
 
   /** Returns why it takes no block, a sentence, where that can be known without one. */
   refusal?(): Promise<string | undefined>
@@ -169,8 +186,22 @@ export interface TrashVolume extends WritableVolume {
   /** Takes a block back out of the trash; false where there is none. Throws as touch does. */
   untrash(hash: string): Promise<boolean>
 
-  /** Deletes what has been in the trash for its lifetime, and what broken writes have left. */
-  emptyTrash(): Promise<void>
+  /**
+   * Deletes what broken writes have left and, unless `trashStays`, what has been in the trash for its
+   * lifetime. Throws RemoteError `unreachable` once all that can be deleted is.
+   */
+  emptyTrash(options?: { trashStays?: boolean }): Promise<void>
+}
+
+/** A keep service does not give the block to this reader; another token, or signature, might do. */
+export class ReaderRefused extends RemoteError {
+  /** What it has answered: 400, 401 or 403. */
+  readonly status: number
+
+  constructor(status: number, message: string) {
+    super('unreachable', message)
+    this.status = status
+  }
 }
 
 /** A volume has no room for a block. */

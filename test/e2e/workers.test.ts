@@ -278,6 +278,25 @@ describe('serve --workers', { timeout: 240_000 }, () => {
     for (const pid of workers) await isOver(pid)
   })
 
+  it('ends a circle that leads back to it, whichever of them is met', async (t) => {
+    const port = await freePort()
+    const url = `http://127.0.0.1:${port}`
+    const flags = [`--workers=${WORKERS}`, `--listen=127.0.0.1:${port}`]
+    const child = startKeepgw(['serve', ...flags, `--volume=keep:readonly:${url}`], env)
+    const ended = once(child, 'close')
+    t.after(() => child.kill() && ended)
+    const { output } = child
+    await until(() => output.stderr.includes('"listening"'))
+    for (let i = 1; i <= WORKERS; i++) {
+      const headers = { Connection: 'close', 'X-Request-Id': `request-${i}` }
+      assert.equal((await fetch(`${url}/${'0'.repeat(32)}+1`, { headers })).status, 404)
+      // Its answer is the last thing that the log has of it.
+      const last = new RegExp(`"request-${i}".*"response"`)
+      await until(() => last.test(output.stderr))
+      assert.equal(output.stderr.match(/"msg":"request"/g)?.length, 2 * i)
+    }
+  })
+
   it('leaves no worker behind when the primary is killed', async (t) => {
     const served = await start(t)
     const workers = await allPids(served)

@@ -3,6 +3,7 @@ import { once } from 'node:events'
 import { get, type IncomingMessage } from 'node:http'
 import type { Socket } from 'node:net'
 import { describe, test } from 'node:test'
+import { KeepVolume } from '../../src/volume/keep/keep.ts'
 import type { BlockSource } from '../../src/volume/volume.ts'
 import {
   aborted,
@@ -95,6 +96,36 @@ describe('GET of a block', () => {
   test('another size than the block has: 404', async (t) => {
     const h = await Harness.start(t, { volumes: holding(makeSource('a', data)) })
     assert.equal((await h.get(`/${hash}+5`)).status, 404)
+  })
+
+  test('what the keep service behind refuses is refused here: 401, 400', async (t) => {
+    const signing = { key: 'the-key', ttl: 1_209_600 }
+    const back = await Harness.start(t, { volumes: [makeVolume({})], signing })
+    const behind = new KeepVolume({ services: [`http://127.0.0.1:${back.port}`] })
+    t.after(() => behind.close())
+    const h = await Harness.start(t, { volumes: [behind] })
+    for (const [headers, status] of [
+      [{}, 401],
+      [{ Authorization: 'Bearer x' }, 400],
+    ] as const) {
+      for (const name of [hash, `${hash}+${data.length}`]) {
+        for (const method of ['GET', 'HEAD']) {
+          const answer = await h.send(method, `/${name}`, headers)
+          assert.equal(answer.status, status, `${method} ${name}`)
+        }
+      }
+    }
+  })
+
+  test('a file that was cut short: 502, unless another place has the block; and it is in the log', async (t) => {
+    const short = makeSource('short', data.subarray(1), { measured: true })
+    const good = makeSource('good', data)
+    const h = await Harness.start(t, { volumes: holding(short) })
+    for (const method of ['GET', 'HEAD']) assert.equal((await h.send(method, path)).status, 502)
+    const line = await h.logLine(({ cause }) => cause === 'corrupt')
+    assert.deepEqual([line.level, line.source], ['error', 'short'])
+    const both = await Harness.start(t, { volumes: holding(short, good) })
+    assert.ok((await both.get(path)).body.equals(data))
   })
 
   test('other methods: 400', async (t) => {

@@ -11,6 +11,7 @@ import { createLog } from '../../src/server/request-log.ts'
 import { type RunningServer, type ServeOptions, startServer } from '../../src/server/serve.ts'
 import { CLIENT_TIMEOUTS, type ClientTimeouts } from '../../src/server/timeouts.ts'
 import type { WriteOptions } from '../../src/server/writes.ts'
+import { WRITING } from '../../src/server/writes.ts'
 import type { Volume } from '../../src/volume/volume.ts'
 import { assertKeepsSecrets } from '../secrets.ts'
 
@@ -44,7 +45,7 @@ export function serveOptions({
     hedgeAfter: 0,
     snapshot: undefined,
     ...options,
-    writing: { buffers: 8, trash: true, trashLifetime: 1_209_600, ...writing },
+    writing: { ...WRITING, ...writing },
     timeouts: { ...CLIENT_TIMEOUTS, ...timeouts },
   }
 }

@@ -1,5 +1,9 @@
 import assert from 'node:assert/strict'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { describe, test } from 'node:test'
+import { UnixVolume } from '../../src/volume/unix/unix.ts'
 import { breaking, corrupted, failing, makeBlock, makeSource, makeVolume } from '../volume/fakes.ts'
 import { Harness } from './harness.ts'
 
@@ -77,13 +81,43 @@ describe('/metrics', () => {
     assert.equal(found?.summary?.sampleCount, '1')
     assert.ok(found.summary.sampleSum > 0)
     assert.deepEqual(family('keepgw_blocks_total')?.metric, [{ label: [], counter: { value: 1 } }])
-    assert.deepEqual(family('arvados_keepstore_volume_io_bytes')?.metric[1], {
+    assert.deepEqual(family('arvados_keepstore_volume_io_bytes')?.metric[2], {
       label: [
         { name: 'device_id', value: 'keepgw:two' },
         { name: 'direction', value: 'in' },
       ],
       counter: { value: 200_000 },
     })
+  })
+
+  test('counts what is written, and what is thrown away and taken back', async (t) => {
+    const dir = await mkdtemp(join(tmpdir(), 'keepgw-metrics-'))
+    t.after(() => rm(dir, { recursive: true, force: true }))
+    const volume = await UnixVolume.open(dir)
+    const systemRoot = 'root-token'
+    const root = { Authorization: `Bearer ${systemRoot}` }
+    const h = await Harness.start(t, { volumes: [volume], tokens: { ...tokens, systemRoot } })
+    // The second one finds the block there.
+    for (let i = 0; i < 2; i++) await h.send('PUT', `/${small.hash}`, {}, small.data)
+    await h.sendRaw(
+      `TOUCH /${small.hash} HTTP/1.1\r\nHost: x\r\nAuthorization: ${root.Authorization}\r\n\r\n`,
+    )
+    await h.send('DELETE', `/${small.hash}`, root)
+    await h.send('PUT', `/untrash/${small.hash}`, root)
+    await rm(dir, { recursive: true })
+    assert.equal((await h.send('PUT', `/${small.hash}`, {}, small.data)).status, 503)
+    const lines = (await h.get('/metrics', headers)).body.toString().split('\n')
+    const device = `device_id="${volume.deviceId}"`
+    for (const line of [
+      `operations{${device},operation="put"} 3`,
+      `operations{${device},operation="touch"} 1`,
+      `operations{${device},operation="trash"} 1`,
+      `operations{${device},operation="untrash"} 1`,
+      `io_bytes{${device},direction="out"} ${small.data.length}`,
+      `errors{${device},error_type="unreachable"} 1`,
+    ]) {
+      assert.ok(lines.includes(`arvados_keepstore_volume_${line}`), `${line}\n${lines.join('\n')}`)
+    }
   })
 
   test('counts the index as an operation of each volume', async (t) => {

@@ -105,12 +105,32 @@ describe('settings', () => {
 
   test('throw blocks away as the cluster does', async () => {
     const { writing: alone } = await settings('')
-    assert.deepEqual(alone, { buffers: 8, trash: true, trashLifetime: 1_209_600 })
+    assert.deepEqual(alone, {
+      buffers: 8,
+      trash: true,
+      trashLifetime: 1_209_600,
+      trashConcurrency: 4,
+      trashInterval: 86_400,
+    })
     const trash = 'Collections: {BlobSigningKey: x, BlobTrash: false, BlobTrashLifetime: 2h}'
     const { writing } = await settings(trash)
-    assert.deepEqual(writing, { buffers: 8, trash: false, trashLifetime: 7200 })
+    assert.deepEqual(writing, { ...alone, trash: false, trashLifetime: 7200 })
     const flagged = await settings(trash, { 'trash-lifetime': '0s' })
     assert.equal(flagged.writing.trashLifetime, 0)
+  })
+
+  test('leave out of that what the cluster sets to 0', async () => {
+    const found = async (...lines: string[]) => {
+      const cluster = `Collections: {BlobSigningKey: x, ${lines.join(', ')}}`
+      const { trashConcurrency, trashInterval } = (await settings(cluster)).writing
+      return [trashConcurrency, trashInterval]
+    }
+    const numbers = ['BlobTrashConcurrency: 7', 'BlobTrashCheckInterval: 1h']
+    assert.deepEqual(await found(...numbers, 'BlobDeleteConcurrency: 2'), [7, 3600])
+    assert.deepEqual(await found('BlobTrashConcurrency: 0'), [0, 86_400])
+    assert.deepEqual(await found('BlobTrashCheckInterval: 0'), [4, 0])
+    assert.deepEqual(await found('BlobDeleteConcurrency: 0'), [4, 0])
+    assert.deepEqual(await found('BlobDeleteConcurrency: 0', 'BlobTrashLifetime: 0'), [0, 0])
   })
 
   test('do not turn signing off for a key that is missing', async () => {

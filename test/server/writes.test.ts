@@ -1,13 +1,17 @@
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
 import { once } from 'node:events'
-import { mkdtemp, readdir, rm, stat, symlink, utimes } from 'node:fs/promises'
+import { mkdir, mkdtemp, readdir, rm, stat, symlink, utimes, writeFile } from 'node:fs/promises'
 import { Agent, type IncomingMessage, type OutgoingHttpHeaders, request } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { PassThrough } from 'node:stream'
 import { after, describe, type TestContext, test } from 'node:test'
 import { parseLocator } from '../../src/keep/locator.ts'
-import { checkSignature, signLocator } from '../../src/keep/signature.ts'
+import { checkSignature, type SigningKey, signLocator } from '../../src/keep/signature.ts'
+import { createLog } from '../../src/server/request-log.ts'
+import { WRITING, type WriteOptions, Writes } from '../../src/server/writes.ts'
+import { KeepVolume } from '../../src/volume/keep/keep.ts'
 import { UnixVolume } from '../../src/volume/unix/unix.ts'
 import { makeBlock, makeVolume } from '../volume/fakes.ts'
 import { type Answer, Harness, readAnswer, type TestOptions } from './harness.ts'
@@ -105,6 +109,27 @@ describe('PUT', () => {
     assert.equal(checkSignature(locator, 'the-token', now, signing), 'valid')
     assert.equal(checkSignature(locator, 'the-token', now + 1_209_700, signing), 'expired')
     assert.equal(String((await service.put()).body), `${hash}+${data.length}\n`)
+  })
+
+  test('answers the locator of the service behind, where that signs and this one does not', async (t) => {
+    const signing = { key: 'the-key', ttl: 1_209_600 }
+    const { h: back } = await Service.start(t, 1, { signing })
+    const volume = new KeepVolume({ services: [`http://127.0.0.1:${back.port}`] })
+    t.after(() => volume.close())
+    const bearer = { Authorization: 'Bearer the-token' }
+    const front = await Harness.start(t, { volumes: [volume] })
+    const put = async (h: Harness) => {
+      return String((await h.send('PUT', `/${hash}`, bearer, data)).body).trimEnd()
+    }
+    const verdict = (locator: string, key: SigningKey) => {
+      return checkSignature(parseLocator(locator), 'the-token', Date.now() / 1000, key)
+    }
+    const locator = await put(front)
+    assert.equal(verdict(locator, signing), 'valid')
+    assert.ok((await front.get(`/${locator}`, bearer)).body.equals(data))
+    const own = { key: 'another key', ttl: 1_209_600 }
+    const signs = await Harness.start(t, { volumes: [volume], signing: own })
+    assert.equal(verdict(await put(signs), own), 'valid')
   })
 
   test('takes a body whose length is not said, and one that waits to be asked for', async (t) => {
@@ -299,6 +324,28 @@ describe('DELETE and untrash', () => {
   })
 })
 
+test('what broken writes have left goes, also where no block is thrown away, or deleted', async (t) => {
+  const dir = await mkdtemp(join(scratch, 'root-'))
+  const shard = join(dir, hash.slice(0, 3))
+  await mkdir(shard)
+  const volumes = [await UnixVolume.open(dir)]
+  const log = createLog(new PassThrough().resume())
+  const left = async (options: Partial<WriteOptions>) => {
+    for (const name of [`tmp${hash}1`, `${hash}.trash.1`]) {
+      await writeFile(join(shard, name), data)
+      await utimes(join(shard, name), OLD, OLD)
+    }
+    const parts = { volumes, signing: undefined, log, idleLimit: 20_000 }
+    const writes = Writes.of({ ...WRITING, ...parts, ...options })!
+    t.after(() => writes.close())
+    await writes.emptyTrash()
+    return readdir(shard)
+  }
+  assert.deepEqual(await left({ trash: false }), [`${hash}.trash.1`])
+  assert.deepEqual(await left({ trashInterval: 0 }), [`${hash}.trash.1`])
+  assert.deepEqual(await left({}), [])
+})
+
 describe('lists', () => {
   const mtimeNs = '1577836800000000000'
 
@@ -321,6 +368,17 @@ describe('lists', () => {
     assert.equal(await service.copies(), 2)
     await trash(item(mtimeNs), 'trashed')
     assert.equal((await service.send('PUT', '/trash', '[]', root)).status, 200)
+  })
+
+  test('trash nothing where the cluster has BlobTrashConcurrency at 0', async (t) => {
+    const service = await Service.start(t, 1, { writing: { trashConcurrency: 0 } })
+    await service.put()
+    await service.age()
+    const list = `[{"locator":"${hash}","block_mtime":${mtimeNs},"mount_uuid":""}]`
+    assert.equal((await service.send('PUT', '/trash', list, root)).status, 200)
+    // A list is worked on by the time that the service has ended.
+    await service.h.server.close()
+    assert.equal(await service.copies(), 1)
   })
 
   test('trash in the mount that they name', async (t) => {

@@ -65,7 +65,7 @@ export function makeSource(
   name: string,
   data: Uint8Array,
   overrides: Partial<
-    Pick<BlockSource, 'unchanged' | 'length' | 'trusted' | 'store' | 'inParts'>
+    Pick<BlockSource, 'unchanged' | 'length' | 'trusted' | 'measured' | 'store' | 'inParts'>
   > & { read?: Read } = {},
 ): FakeSource {
   const reads: number[] = []
@@ -83,6 +83,7 @@ export function makeSource(
     },
     unchanged: overrides.unchanged ?? (async () => true),
     trusted: overrides.trusted ?? false,
+    measured: overrides.measured ?? false,
     proofs: 0,
     proven() {
       this.proofs += 1

@@ -25,6 +25,8 @@ export interface KeepRequest {
   method: 'GET' | 'HEAD' | 'PUT'
   /** Starts with `/`. */
   path: string
+  /** Who passes it on, and who has done so before. */
+  via: string
   token?: string | undefined
   headers?: Record<string, string>
   body?: Uint8Array
@@ -80,7 +82,7 @@ export class KeepClient {
   }
 
   #sendOnce(
-    { method, path, token, headers = {}, body }: KeepRequest,
+    { method, path, via, token, headers = {}, body }: KeepRequest,
     signal: AbortSignal,
   ): Promise<IncomingMessage> {
     const send = this.url.startsWith('https:') ? httpsRequest : httpRequest
@@ -92,6 +94,7 @@ export class KeepClient {
       timeout: SILENCE,
       headers: {
         ...headers,
+        Via: via,
         ...(token === undefined ? {} : { Authorization: `Bearer ${token}` }),
         ...(body === undefined ? {} : { 'Content-Length': body.length }),
       },

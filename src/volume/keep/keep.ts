@@ -1,12 +1,14 @@
 /** Other keep services as a volume, as a keepproxy has them. */
 import type { IncomingMessage } from 'node:http'
 import { parseLocator } from '../../keep/locator.ts'
+import { cameAround, newServiceId, viaOf } from '../../keep/via.ts'
 import { RemoteError, type Sink } from '../../remote/remote.ts'
 import {
   type BlockSource,
   type IndexedBlock,
   type NewBlock,
   type Reader,
+  ReaderRefused,
   type Stored,
   VolumeFull,
   type Wanted,
@@ -25,7 +27,15 @@ export interface KeepOptions {
   systemRoot?: string | undefined
   /** Not `default` by default: what the services behind have is theirs to say. */
   storageClasses?: readonly string[] | undefined
+  /** Names this service to the others, the same for all its workers; one of its own if left out. */
+  id?: string | undefined
 }
+
+/** Statuses that say: not with this token, or this signature. */
+const REFUSALS = new Set([400, 401, 403])
+
+/** What is asked of a service for a reader. */
+type Asked = Reader & { via: string }
 
 /** Safe for concurrent use. Readers' and writers' tokens are passed on, and never kept. */
 export class KeepVolume implements WritableVolume {
@@ -37,9 +47,11 @@ export class KeepVolume implements WritableVolume {
   readonly storageClasses: readonly string[]
   readonly #clients: readonly KeepClient[]
   readonly #systemRoot: string | undefined
+  readonly #id: string
 
   constructor(options: KeepOptions) {
     const { services, readOnly = false, systemRoot, storageClasses = ['keepgw'] } = options
+    this.#id = options.id ?? newServiceId()
     this.storageClasses = storageClasses
     this.deviceId = `keepgw:${services.join(',')}`
     this.allowWrite = !readOnly
@@ -52,11 +64,13 @@ export class KeepVolume implements WritableVolume {
   }
 
   /**
-   * Each service is a source, since only asking it tells; they are known by their first answers. Throws the
-   * first failure once all were asked.
+   * Each service is a source, since only asking it tells; they are known by their first answers. None
+   * for a request that came around: who has passed it on here asks them all already. Throws the first
+   * failure once all were asked.
    */
   async *sources(hash: string, asked?: Reader): AsyncIterable<BlockSource> {
-    const reader = asked ?? { locator: hash }
+    if (cameAround(asked?.via, this.#id)) return
+    const reader = { locator: hash, ...asked, via: viaOf(asked?.via, this.#id) }
     const { size } = parseLocator(reader.locator)
     let failed: unknown
     for (const client of this.#order(hash)) {
@@ -65,20 +79,23 @@ export class KeepVolume implements WritableVolume {
         const length = size ?? (await this.#lengthOf(client, hash, reader, asked === undefined))
         if (length !== undefined) yield new KeepSource(client, hash, reader, length)
       } catch (error) {
-        failed ??= error
+        // A service that was not heard may know the reader.
+        if (failed === undefined || failed instanceof ReaderRefused) failed = error
       }
     }
     if (failed !== undefined) throw failed
   }
 
   /**
-   * Yields what one service after the other lists: a block once for each that has it. Throws RemoteError at
-   * the first service that does not list all.
+   * Yields what one service after the other lists: a block once for each that has it; nothing for a request
+   * that came around. Throws RemoteError at the first service that does not list all.
    */
-  async *blocks(prefix: string): AsyncIterable<IndexedBlock> {
+  async *blocks(prefix: string, before?: string): AsyncIterable<IndexedBlock> {
+    if (cameAround(before, this.#id)) return
     const seen = new AbortController()
+    const [path, via] = [`/index/${prefix}`, viaOf(before, this.#id)]
     for (const client of this.#clients) {
-      const request = { method: 'GET', path: `/index/${prefix}`, token: this.#systemRoot } as const
+      const request = { method: 'GET', path, via, token: this.#systemRoot } as const
       const answer = await client.send(request, seen.signal)
       if (answer.statusCode !== 200) throw await refusal(client, answer)
       try {
@@ -101,18 +118,25 @@ export class KeepVolume implements WritableVolume {
     return false
   }
 
+  passedOn(via: string): boolean {
+    return cameAround(via, this.#id)
+  }
+
   /**
    * Asks one service after the other, in the block's own order, until there are copies enough. Where there
    * is none, throws VolumeFull if all are full, else RemoteError, or the signal's reason.
    */
   async put(block: NewBlock, wanted: Wanted, signal: AbortSignal): Promise<Stored> {
     const classes: Record<string, number> = {}
-    let replicas = 0
+    let [replicas, written] = [0, 0]
+    let locator: string | undefined
     let failed: unknown
     for (const client of this.#order(block.hash)) {
       try {
         const stored = await this.#putTo(client, block, wanted, wanted.replicas - replicas, signal)
         replicas += stored.replicas
+        written += stored.written
+        locator ??= stored.locator
         for (const [name, count] of Object.entries(stored.classes)) {
           classes[name] = (classes[name] ?? 0) + count
         }
@@ -124,7 +148,7 @@ export class KeepVolume implements WritableVolume {
       if (replicas >= wanted.replicas) break
     }
     if (replicas === 0) throw failed
-    return { replicas, classes }
+    return { replicas, classes, locator, written }
   }
 
   /** Closes all connections; reads under way fail. */
@@ -142,25 +166,24 @@ export class KeepVolume implements WritableVolume {
   async #lengthOf(
     client: KeepClient,
     hash: string,
-    reader: Reader,
+    { locator, token, via }: Asked,
     isProbe: boolean,
   ): Promise<number | undefined> {
-    const { locator, token } = reader
-    const request = { method: 'HEAD', path: `/${locator}`, token } as const
+    const request = { method: 'HEAD', path: `/${locator}`, via, token } as const
     // The walk over the sources bounds the wait.
     const answer = await client.send(request, new AbortController().signal)
     answer.resume()
     const { statusCode = 0 } = answer
-    if (statusCode === 404 || (isProbe && [400, 401, 403].includes(statusCode))) return undefined
+    if (isNotFound(answer) || (isProbe && REFUSALS.has(statusCode))) return undefined
     const length = lengthOf(answer)
-    if (answer.statusCode === 200 && length !== undefined) return length
-    throw new RemoteError('unreachable', `${client.url}/${hash}: ${statusOf(answer)}`)
+    if (statusCode === 200 && length !== undefined) return length
+    throw failureOf(answer, `${client.url}/${hash}`)
   }
 
   async #putTo(
     client: KeepClient,
     { hash, data }: NewBlock,
-    { classes, token }: Wanted,
+    { classes, token, via: before }: Wanted,
     replicas: number,
     signal: AbortSignal,
   ): Promise<Stored> {
@@ -169,14 +192,16 @@ export class KeepVolume implements WritableVolume {
       'X-Keep-Desired-Replicas': String(replicas),
       ...(classes.length > 0 ? { 'X-Keep-Storage-Classes': classes.join(', ') } : {}),
     }
-    const path = `/${hash}+${data.length}`
-    const answer = await client.send({ method: 'PUT', path, token, headers, body: data }, signal)
+    const [path, via] = [`/${hash}+${data.length}`, viaOf(before, this.#id)]
+    const request = { method: 'PUT', path, via, token, headers, body: data } as const
+    const answer = await client.send(request, signal)
     if (answer.statusCode !== 200) throw await refusal(client, answer)
     const locator = await textOf(answer)
-    if (!locator.startsWith(`${hash}+${data.length}`)) {
+    // The writer is given it as it is.
+    if (!new RegExp(`^${hash}\\+${data.length}(\\+[\\w@-]+)*$`).test(locator)) {
       throw new RemoteError('unreachable', `${client.url} answers a PUT with another block's name`)
     }
-    return storedOf(answer)
+    return { ...storedOf(answer), locator, written: data.length }
   }
 }
 
@@ -185,9 +210,9 @@ class KeepSource implements BlockSource {
   readonly length: number
   readonly #client: KeepClient
   readonly #hash: string
-  readonly #reader: Reader
+  readonly #reader: Asked
 
-  constructor(client: KeepClient, hash: string, reader: Reader, length: number) {
+  constructor(client: KeepClient, hash: string, reader: Asked, length: number) {
     this.#client = client
     this.#hash = hash
     this.#reader = reader
@@ -227,15 +252,16 @@ class KeepSource implements BlockSource {
   }
 
   async #ask(method: 'GET' | 'HEAD', signal: AbortSignal): Promise<IncomingMessage> {
-    const { locator, token } = this.#reader
+    const { locator, token, via } = this.#reader
     const path = `/${withSize(locator, this.length)}`
-    const answer = await this.#client.send({ method, path, token }, signal)
-    const { statusCode } = answer
-    if (statusCode === 200 && lengthOf(answer) === this.length) return answer
+    const answer = await this.#client.send({ method, path, via, token }, signal)
+    const length = answer.statusCode === 200 ? lengthOf(answer) : undefined
+    if (length === this.length) return answer
     answer.resume()
-    if (statusCode === 404) throw new RemoteError('gone', `${this}: ${statusOf(answer)}`)
-    if (statusCode !== 200) throw new RemoteError('unreachable', `${this}: ${statusOf(answer)}`)
-    throw new RemoteError('changed', `${this} has another length than ${this.length}`)
+    if (length !== undefined) {
+      throw new RemoteError('changed', `${this} has another length than ${this.length}`)
+    }
+    throw failureOf(answer, String(this))
   }
 }
 
@@ -254,13 +280,36 @@ function withSize(locator: string, size: number): string {
   return [hash, String(size), ...hints].join('+')
 }
 
+/**
+ * True for the answer of a keep service itself: a proxy in front that is set up wrong, or another server at
+ * that address, knows nothing of blocks. keepstore, keepproxy and keepgw alike tell browsers in each answer
+ * which headers they take.
+ */
+function isKeeps({ headers }: IncomingMessage): boolean {
+  return /X-Keep-/i.test(headers['access-control-allow-headers'] ?? '')
+}
+
+function isNotFound(answer: IncomingMessage): boolean {
+  return answer.statusCode === 404 && isKeeps(answer)
+}
+
+/** Returns the error of an answer without the block. */
+function failureOf(answer: IncomingMessage, what: string): RemoteError {
+  const { statusCode = 0 } = answer
+  const message = `${what}: ${statusOf(answer)}`
+  if (REFUSALS.has(statusCode) && isKeeps(answer)) return new ReaderRefused(statusCode, message)
+  return new RemoteError(isNotFound(answer) ? 'gone' : 'unreachable', message)
+}
+
 function lengthOf(answer: IncomingMessage): number | undefined {
   const text = answer.headers['content-length']
   return text === undefined ? undefined : Number(text)
 }
 
 function statusOf(answer: IncomingMessage): string {
-  return `answered ${answer.statusCode}`
+  const { statusCode } = answer
+  if (statusCode === 200) return 'answered 200 without a length'
+  return `answered ${statusCode}${isKeeps(answer) ? '' : ', and not as a keep service does'}`
 }
 
 async function refusal(client: KeepClient, answer: IncomingMessage): Promise<Error> {
@@ -270,7 +319,7 @@ async function refusal(client: KeepClient, answer: IncomingMessage): Promise<Err
   return new RemoteError('unreachable', message)
 }
 
-function storedOf({ headers }: IncomingMessage): Stored {
+function storedOf({ headers }: IncomingMessage): Pick<Stored, 'replicas' | 'classes'> {
   const replicas = Number(headers['x-keep-replicas-stored'] ?? 1)
   const classes: Record<string, number> = {}
   const confirmed = String(headers['x-keep-storage-classes-confirmed'] ?? '')

@@ -7,7 +7,8 @@ const BY_UUID = '/dev/disk/by-uuid'
 
 /**
  * Returns `FILESYSTEM-UUID/PATH`, with the directory's path from the file system's own root, or
- * `HOST:ROOT` where the file system has no UUID that can be found (tmpfs, NFS, containers).
+ * `HOST:ROOT` where the file system has no UUID that can be found (tmpfs, NFS, containers, and where only a
+ * part of it is mounted).
  * keep-balance refuses to run when two mounts have one device id: that is what tells it, and so the
  * administrator, that a keepstore serves this very directory. Never throws.
  */
@@ -30,20 +31,25 @@ async function byUuid(root: string): Promise<string | undefined> {
   return undefined
 }
 
-/** Returns what is mounted where a path lies: the last of the longest mount points above it. */
+/**
+ * Returns what is mounted where a path lies: the last of the longest mount points above it. Undefined where
+ * that is a part of a file system, as with bind mounts and Btrfs' subvolumes: of several parts, paths below
+ * their mount points may be the same.
+ */
 export function mountOf(
   path: string,
   mountinfo: string,
 ): { point: string; source: string } | undefined {
-  let found: { point: string; source: string } | undefined
+  let found: { point: string; source: string; root: string } | undefined
   for (const line of mountinfo.split('\n')) {
     const [before = '', after = ''] = line.split(' - ')
-    const point = unescapeOctal(before.split(' ')[4] ?? '')
+    const [, , , root = '', point = ''] = before.split(' ').map(unescapeOctal)
     if (point === '' || !isBelow(path, point)) continue
     if (found !== undefined && found.point.length > point.length) continue
-    found = { point, source: unescapeOctal(after.split(' ')[1] ?? '') }
+    found = { point, root, source: unescapeOctal(after.split(' ')[1] ?? '') }
   }
-  return found
+  if (found?.root !== '/') return undefined
+  return { point: found.point, source: found.source }
 }
 
 function isBelow(path: string, point: string): boolean {

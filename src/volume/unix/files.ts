@@ -39,6 +39,8 @@ export class Root {
   /** Absolute, without symbolic links. */
   readonly path: string
   readonly #identity: string
+  /** The directories of blocks whose own names are known to be on disk. */
+  readonly #lasting = new Set<string>()
 
   /** Returns the root. Throws KeepgwError where it is no directory that can be read. */
   static async open(path: string): Promise<Root> {
@@ -103,11 +105,45 @@ export class Root {
   }
 
   /**
+   * Has a block's name outlast a power cut. So must its directory's, which somebody may have made who was
+   * killed before he had synced it: that is looked after once.
+   */
+  async syncNames(hash: string): Promise<void> {
+    const shard = this.shard(hash)
+    await syncDirectory(shard)
+    if (this.#lasting.has(shard)) return
+    await syncDirectory(this.path)
+    this.#lasting.add(shard)
+  }
+
+  /**
    * Opens a block's file. Undefined stands for no block: also for a symbolic link, anything but a
    * regular file, and one of more than 64 MiB. Throws RemoteError `unreachable`.
    */
   async open(hash: string): Promise<OpenBlock | undefined> {
     const path = this.block(hash)
+    // At the moment of opening, a write may have given its name to another file, or the trash taken it.
+    for (let tries = 2; tries > 0; tries--) {
+      const block = await this.#openOnce(path)
+      if (block !== 'elsewhere') return block
+    }
+    if (!(await this.hasShard(hash)) && (await this.#isInPlace())) return undefined
+    throw new RemoteError('unreachable', `${path} leads to another place than at the start`, {
+      hint: `Restart where ${this.path} was moved`,
+    })
+  }
+
+  /** False where a link has taken the root's name; it may lead to the root, and its blocks. */
+  async #isInPlace(): Promise<boolean> {
+    try {
+      return (await realpath(this.path)) === this.path
+    } catch (error) {
+      throw unreachable(this.path, error)
+    }
+  }
+
+  /** As open(); `elsewhere` for what is not where its path says. */
+  async #openOnce(path: string): Promise<OpenBlock | 'elsewhere' | undefined> {
     // Opening a fifo would wait for its writer.
     const { O_RDONLY, O_NOFOLLOW, O_NONBLOCK } = constants
     let handle: FileHandle
@@ -119,22 +155,26 @@ export class Root {
       return undefined
     }
     try {
-      const length = await this.#lengthOf(handle, hash)
-      if (length !== undefined) return { handle, length }
+      const stats = await handle.stat()
+      // The directory on the way could be a link to anywhere.
+      const isHere = (await readlink(`/proc/self/fd/${handle.fd}`)) === path
+      if (isHere && stats.isFile() && stats.size <= MAX_BLOCK) return { handle, length: stats.size }
+      await handle.close()
+      return isHere ? undefined : 'elsewhere'
     } catch (error) {
       await handle.close()
       throw unreachable(path, error)
     }
-    await handle.close()
-    return undefined
   }
+}
 
-  async #lengthOf(handle: FileHandle, hash: string): Promise<number | undefined> {
-    const stats = await handle.stat()
-    if (!stats.isFile() || stats.size > MAX_BLOCK) return undefined
-    // The directory on the way could be a link to anywhere.
-    const opened = await readlink(`/proc/self/fd/${handle.fd}`)
-    return opened === this.block(hash) ? stats.size : undefined
+/** Has the names in a directory outlast a power cut. */
+export async function syncDirectory(path: string): Promise<void> {
+  const handle = await open(path, 'r')
+  try {
+    await handle.sync()
+  } finally {
+    await handle.close()
   }
 }
 

@@ -1,8 +1,16 @@
 /** The trash of a keepstore directory: blocks whose files are named for the time they may be deleted. */
 import { link, lstat, readdir, rename, rm } from 'node:fs/promises'
-import { basename, join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
+import type { RemoteError } from '../../remote/remote.ts'
 import type { TrashOutcome, TrashPolicy } from '../volume.ts'
-import { isAbsent, parseName, type Root, unreachable } from './files.ts'
+import {
+  type FileName,
+  isAbsent,
+  parseName,
+  type Root,
+  syncDirectory,
+  unreachable,
+} from './files.ts'
 
 /** Milliseconds after which a half-written file belongs to nobody any more. */
 const ABANDONED = 86_400_000
@@ -68,25 +76,38 @@ export async function untrashBlock(root: Root, hash: string): Promise<boolean> {
 }
 
 /**
- * Deletes what is due in one directory of the volume, and temporary files of writes that ended
- * without cleaning up. Throws RemoteError `unreachable`.
+ * Deletes temporary files of writes that ended without cleaning up in one directory of the volume and,
+ * unless `trashStays`, what is due there. `onError` is told of what cannot be looked at or deleted: that
+ * keeps nothing else from it.
  */
-export async function emptyShard(root: Root, shard: string): Promise<void> {
+export async function emptyShard(
+  root: Root,
+  shard: string,
+  trashStays: boolean,
+  onError: (error: RemoteError) => void,
+): Promise<void> {
   const dir = join(root.path, shard)
-  try {
-    for (const name of await readdir(dir)) {
-      const parsed = parseName(name, shard)
-      if (parsed === undefined || parsed.kind === 'block') continue
-      const path = join(dir, name)
-      const isOver =
-        parsed.kind === 'trash'
-          ? parsed.deadline * 1000 <= Date.now()
-          : !isYounger((await lstat(path)).mtimeMs, ABANDONED / 1000)
-      if (isOver) await rm(path, { force: true })
-    }
-  } catch (error) {
-    if (!isAbsent(error)) throw unreachable(dir, error)
+  const failed = (path: string, error: unknown) => {
+    // A write that ends takes its temporary file away.
+    if (!isAbsent(error)) onError(unreachable(path, error))
   }
+  const names = await readdir(dir).catch((error: unknown) => {
+    failed(dir, error)
+    return []
+  })
+  for (const name of names) {
+    const path = join(dir, name)
+    try {
+      if (await isOver(path, parseName(name, shard), trashStays)) await rm(path, { force: true })
+    } catch (error) {
+      failed(path, error)
+    }
+  }
+}
+
+async function isOver(path: string, name: FileName | undefined, trashStays: boolean) {
+  if (name?.kind === 'trash') return !trashStays && name.deadline * 1000 <= Date.now()
+  return name?.kind === 'temporary' && !isYounger((await lstat(path)).mtimeMs, ABANDONED / 1000)
 }
 
 /** Gives a trashed file its name back, unless a new block has it by now. */
@@ -97,6 +118,7 @@ async function putBack(trash: string, path: string): Promise<void> {
     if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
   }
   await rm(trash, { force: true })
+  await syncDirectory(dirname(path))
 }
 
 function isYounger(mtimeMs: number | bigint, seconds: number): boolean {

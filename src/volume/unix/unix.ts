@@ -21,7 +21,7 @@ import { deviceIdOf } from './device-id.ts'
 import { isAbsent, parseName, Root, unreachable } from './files.ts'
 import { Mutex, NamedMutexes, noMutex } from './mutex.ts'
 import { emptyShard, trashBlock, untrashBlock } from './trash.ts'
-import { writeBlock } from './write.ts'
+import { syncBlock, writeBlock } from './write.ts'
 
 /** Bytes of one read: a disk that serves one at a time gets more, so that it seeks less. */
 const CHUNK = 262_144
@@ -107,14 +107,17 @@ export class UnixVolume implements TrashVolume {
    * As WritableVolume.put. Reads what is here before it counts for a copy; one change of a block at a time.
    */
   async put(block: NewBlock, _wanted: Wanted, signal: AbortSignal): Promise<Stored> {
-    const { hash } = block
-    await this.#changing.run(hash, async () => {
-      const isThere = (await this.#isGood(block, signal)) && (await this.#setTime(hash))
-      if (!isThere) await this.#disk.run(() => writeBlock(this.#root, block, signal))
+    const { hash, data } = block
+    const isThere = await this.#changing.run(hash, async () => {
+      const isGood = (await this.#isGood(block, signal)) && (await this.#setTime(hash))
+      if (isGood && (await this.#disk.run(() => syncBlock(this.#root, hash)))) return true
+      await this.#disk.run(() => writeBlock(this.#root, block, signal))
+      return false
     })
     return {
       replicas: 1,
       classes: Object.fromEntries(this.storageClasses.map((each) => [each, 1])),
+      written: isThere ? 0 : data.length,
     }
   }
 
@@ -145,11 +148,21 @@ export class UnixVolume implements TrashVolume {
   }
 
   /**
-   * As TrashVolume.emptyTrash. Throws RemoteError `unreachable`; what was deleted by then stays deleted.
+   * As TrashVolume.emptyTrash. Throws RemoteError `unreachable` once all that can be looked at was; what was
+   * deleted by then stays deleted.
    */
-  async emptyTrash(): Promise<void> {
-    await this.#root.check()
-    for (const shard of await this.#shards('')) await emptyShard(this.#root, shard)
+  async emptyTrash({ trashStays = false } = {}): Promise<void> {
+    let first: RemoteError | undefined
+    let failures = 0
+    for (const shard of await this.#shards('')) {
+      await emptyShard(this.#root, shard, trashStays, (error) => {
+        first ??= error
+        failures += 1
+      })
+    }
+    if (first === undefined) return
+    const more = failures > 1 ? `, and ${failures - 1} more failures` : ''
+    throw new RemoteError('unreachable', first.message + more, { cause: first })
   }
 
   async close(): Promise<void> {}
@@ -157,6 +170,7 @@ export class UnixVolume implements TrashVolume {
   #source(hash: string, length: number): BlockSource {
     return {
       length,
+      measured: true,
       store: this.deviceId,
       toString: () => `${this.#root.block(hash)}`,
       read: (from, sink, signal) => this.#read(hash, from, sink, signal),

@@ -1,10 +1,9 @@
 /** Writes a block's file: whole and on disk under its name, or not at all. */
 import { randomInt } from 'node:crypto'
 import { type FileHandle, mkdir, open, rename, rm } from 'node:fs/promises'
-import { dirname } from 'node:path'
 import { RemoteError } from '../../remote/remote.ts'
 import type { NewBlock } from '../volume.ts'
-import { type Root, unreachable } from './files.ts'
+import { type Root, syncDirectory, unreachable } from './files.ts'
 import { checkRoom, fullError, markFull } from './room.ts'
 
 /** Bytes of one write; between two, a client that has gone is noticed. */
@@ -22,7 +21,7 @@ export async function writeBlock(root: Root, block: NewBlock, signal: AbortSigna
     await checkRoom(root.path)
     if (!hasShard) await makeShard(root, block.hash)
     await writeBeside(root, block, signal)
-    await syncDirectory(dirname(path))
+    await root.syncNames(block.hash)
   } catch (error) {
     signal.throwIfAborted()
     const { code } = error as NodeJS.ErrnoException
@@ -32,6 +31,24 @@ export async function writeBlock(root: Root, block: NewBlock, signal: AbortSigna
     }
     if (error instanceof RemoteError || code === undefined) throw error
     throw unreachable(path, error)
+  }
+}
+
+/**
+ * Has a block that is there already outlast a power cut, whoever wrote it: keepstore syncs nothing. False
+ * where it is gone by now. Throws RemoteError `unreachable`.
+ */
+export async function syncBlock(root: Root, hash: string): Promise<boolean> {
+  const block = await root.open(hash)
+  if (block === undefined) return false
+  try {
+    await block.handle.sync()
+    await root.syncNames(hash)
+    return true
+  } catch (error) {
+    throw unreachable(root.block(hash), error)
+  } finally {
+    await block.handle.close()
   }
 }
 
@@ -71,14 +88,5 @@ async function writeAll(handle: FileHandle, data: Uint8Array, signal: AbortSigna
     signal.throwIfAborted()
     const { bytesWritten } = await handle.write(data, at, Math.min(PIECE, data.length - at))
     at += bytesWritten
-  }
-}
-
-async function syncDirectory(path: string): Promise<void> {
-  const handle = await open(path, 'r')
-  try {
-    await handle.sync()
-  } finally {
-    await handle.close()
   }
 }

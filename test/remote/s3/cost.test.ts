@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import { formatDollars } from '../../../src/units.ts'
 import type { S3Spec } from '../../../src/remote/remote.ts'
 import { isAmazon } from '../../../src/remote/s3/access.ts'
 import { requestCost } from '../../../src/remote/s3/cost.ts'
+import { formatDollars } from '../../../src/units.ts'
 
 const bucket: S3Spec = { kind: 's3', bucket: 'b' }
 const directory = { kind: 'directory', root: '/data' } as const

@@ -85,21 +85,28 @@ function open(t: TestContext, services: string[]): KeepVolume {
   return volume
 }
 
-const status = (code: number): RequestListener => {
+const status = (code: number, headers = {}): RequestListener => {
   return (req, res) => {
     req.resume()
-    req.on('end', () => res.writeHead(code).end('as told\n'))
+    req.on('end', () => res.writeHead(code, headers).end('as told\n'))
   }
 }
+/** As keep services say it, old keepproxies among them. */
+const KEEPS = {
+  'Access-Control-Allow-Headers':
+    'Authorization, Content-Length, Content-Type, X-Keep-Desired-Replicas',
+}
+const notFound = status(404, KEEPS)
 const good: RequestListener = (_req, res) => {
   res.writeHead(200, { 'Content-Length': data.length }).end(data)
 }
 
 describe('a block in other keep services', () => {
   test('is not there only if all of them say so', async (t) => {
-    const missing = await startFake(t, status(404))
-    const gone = open(t, [missing, await startFake(t, status(404))])
+    const missing = await startFake(t, notFound)
+    const gone = open(t, [missing, await startFake(t, notFound)])
     await assert.rejects(readFrom(gone, hash, data.length), { failure: 'not-found' })
+    await assert.rejects(readFrom(gone, hash), { failure: 'not-found' })
     for (const code of [401, 403, 429, 500, 503]) {
       const volume = open(t, [missing, await startFake(t, status(code))])
       const read = readFrom(volume, hash, data.length)
@@ -110,6 +117,47 @@ describe('a block in other keep services', () => {
     await assert.rejects(readFrom(volume, hash, data.length), { failure: 'unreachable' })
   })
 
+  test('may be there where another server says 404, or nobody says how long it is', async (t) => {
+    const page = { 'Content-Type': 'text/html', 'Access-Control-Allow-Origin': '*' }
+    const endless: RequestListener = (_req, res) => {
+      res.writeHead(200)
+      res.write(data)
+      res.end()
+    }
+    for (const other of [status(404), status(404, page), endless]) {
+      const volume = open(t, [await startFake(t, other)])
+      await assert.rejects(readFrom(volume, hash, data.length), { failure: 'unreachable' })
+      await assert.rejects(readFrom(volume, hash), { failure: 'unreachable' })
+    }
+  })
+
+  test('is refused to whom the service refuses it, which is not the service’s failure', async (t) => {
+    const missing = await startFake(t, notFound)
+    for (const code of [400, 401, 403]) {
+      const refusing = await startFake(t, status(code, KEEPS))
+      const failures = new FailureMemory()
+      const read = (services: string[], size: number | undefined) => {
+        const query = { hash, size, signal, failures, volumes: [open(t, services)] }
+        const reader = { locator: size === undefined ? hash : `${hash}+${size}` }
+        return readBlock({ ...query, reader, idleLimit: 20_000 }, { begin() {}, write() {} })
+      }
+      const down = await startFake(t, status(503, KEEPS))
+      // In front of a service, it says nothing of the reader.
+      const proxy = await startFake(t, status(code))
+      for (const size of [undefined, data.length]) {
+        await assert.rejects(read([refusing, missing], size), { status: code })
+        await assert.rejects(read([missing, refusing], size), { status: code })
+        assert.equal(failures.has(`${refusing}/${hash}`), false)
+        assert.equal(failures.has(`keep:${refusing},${missing}`), false)
+        await assert.rejects(read([refusing, down], size), {
+          failure: 'unreachable',
+          name: 'BlockError',
+        })
+        await assert.rejects(read([refusing, proxy], size), { name: 'BlockError' })
+      }
+    }
+  })
+
   test('comes from the next one where one fails, breaks off, or sends wrong data', async (t) => {
     const breaking: RequestListener = (_req, res) => {
       res.writeHead(200, { 'Content-Length': data.length })
@@ -118,23 +166,28 @@ describe('a block in other keep services', () => {
     const wrong: RequestListener = (_req, res) => {
       res.writeHead(200, { 'Content-Length': 5 }).end('wrong')
     }
-    for (const bad of [status(503), status(404), breaking, wrong]) {
+    for (const bad of [status(503), notFound, breaking, wrong]) {
       const volume = open(t, [await startFake(t, bad), await startFake(t, good)])
       assert.ok((await readFrom(volume, hash, data.length)).equals(data))
     }
   })
 
-  test('is asked for with the token and the signature of who reads it', async (t) => {
+  test('is asked for with the token and the signature of who reads it, and by whose hands', async (t) => {
     const asked: unknown[] = []
     const url = await startFake(t, (req, res) => {
-      asked.push([req.method, req.url, req.headers.authorization])
+      asked.push([req.method, req.url, req.headers.authorization, req.headers.via])
       good(req, res)
     })
-    const volume = open(t, [url])
+    const volume = new KeepVolume({ services: [url], id: 'keepgw-me' })
+    t.after(() => volume.close())
     const hint = `A${'0'.repeat(40)}@7fffffff`
-    const reader = { locator: `${hash}+${data.length}+${hint}`, token: 'the-token' }
+    const locator = `${hash}+${data.length}+${hint}`
+    const reader = { locator, token: 'the-token', via: '1.1 somebody' }
     for await (const source of volume.sources(hash, reader)) await source.read(0, () => {}, signal)
-    assert.deepEqual(asked, [['GET', `/${reader.locator}`, 'Bearer the-token']])
+    const via = '1.1 somebody, 1.1 keepgw-me'
+    assert.deepEqual(asked, [['GET', `/${locator}`, 'Bearer the-token', via]])
+    // What came around is asked for already.
+    assert.deepEqual(await Array.fromAsync(volume.sources(hash, { locator, via })), [])
   })
 
   test('is out of reach to a reader whom no service knows, and is not to one who only looks', async (t) => {
@@ -199,12 +252,23 @@ describe('a block in other keep services', () => {
     const volume = open(t, services)
     const wanted = { replicas: 2, classes: ['hot'], token: 'the-token' }
     const stored = await volume.put({ hash, data }, wanted, signal)
-    assert.deepEqual(stored, { replicas: 2, classes: { hot: 2 } })
+    const locator = `${hash}+${data.length}+A${'0'.repeat(40)}@7fffffff`
+    const written = 2 * data.length
+    assert.deepEqual(stored, { replicas: 2, classes: { hot: 2 }, locator, written })
     const order = rendezvous(hash, [0, 1, 2]).slice(0, 2)
     assert.deepEqual(
       asked,
       order.map((number) => `${number} Bearer the-token hot`),
     )
+  })
+
+  test('is not taken for written where the answer names another block', async (t) => {
+    const plain = `${hash}+${data.length}`
+    for (const name of [`${plain}0`, `${plain}+A\nx`, `${plain}++`, hash, '-']) {
+      const url = await startFake(t, (req, res) => void req.resume().on('end', () => res.end(name)))
+      const put = open(t, [url]).put({ hash, data }, WANTED, signal)
+      await assert.rejects(put, { failure: 'unreachable' }, name)
+    }
   })
 
   test('finds no room only if all are full', async (t) => {
