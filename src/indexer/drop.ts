@@ -49,7 +49,7 @@ export function missingDisks({ empty = [] }: ListPage, allowDrop: number): Unlis
 
 /** Returns the keys in question that the listing did not show, without those it could not tell. */
 export function* vanishedKeys(catalog: Catalog, unlisted: ReadonlySet<string>): Iterable<string> {
-  for (const key of catalog.unseen()) {
+  for (const key of catalog.unseen.keys()) {
     if (!isUnlisted(key, unlisted)) yield key
   }
 }

@@ -137,7 +137,7 @@ export class ObjectIndexer {
     }
     // What was trusted is read whole, and a run drops only what it is about.
     if (before === undefined || !covers(scope, key)) return
-    await catalog.noteUnseen(key)
+    await catalog.unseen.add(key)
   }
 
   async #isListed(key: string): Promise<boolean> {

@@ -52,7 +52,7 @@ const KEYS_IN_RANGE = 10_000
 
 /**
  * Yields what is to be done, page by page; pages of different ranges come in any order. When it has
- * come to its end, catalog.unseen() has the keys of the catalog that the scope covers and the listing
+ * come to its end, catalog.unseen.keys() has the keys of the catalog that the scope covers and the listing
  * did not show. Throws RemoteError where the listing does not come to its end.
  */
 export async function* walk(
@@ -61,7 +61,7 @@ export async function* walk(
   scope: Scope,
   { signal, allowDrop, listConcurrency }: WalkOptions,
 ): AsyncIterable<WalkPage> {
-  await catalog.clearUnseen()
+  catalog.unseen.clear()
   const support = await remote.ranges()
   const concurrency = listConcurrency ?? DEFAULT_CONCURRENCY[support]
   const canSplit = concurrency > 1 && support !== 'none'
@@ -194,7 +194,7 @@ class KnownKeys {
   /** Returns what is known of a key that the listing shows after a later one. */
   async lookUp(key: string): Promise<CatalogEntry | undefined> {
     const entry = this.#catalog.entry(key)
-    if (entry !== undefined) await this.#catalog.noteSeen(key)
+    if (entry !== undefined) await this.#catalog.unseen.delete(key)
     return entry
   }
 
@@ -209,7 +209,7 @@ class KnownKeys {
   async #passBy(): Promise<void> {
     const { key } = this.#next!
     this.#advance()
-    await this.#catalog.noteUnseen(key)
+    await this.#catalog.unseen.add(key)
   }
 
   #advance(): void {

@@ -4,7 +4,10 @@
  * tree of pages (lmdb's mdb.c: MDB_page, MDB_node, MDB_db); read here by read(2), never mapped.
  */
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs'
-import { META } from './catalog-disk.ts'
+import { join } from 'node:path'
+import type { RootDatabase } from 'lmdb'
+import { messageOf } from '../errors.ts'
+import { CatalogDamaged, META } from './catalog-disk.ts'
 
 /** Where a page has what (MDB_page_header), bytes. */
 const PAGE = {
@@ -42,6 +45,37 @@ const NO_ROOT = 0xffff_ffff_ffff_ffffn
 const MAX_DEPTH = 32
 /** The table of free pages has numbers for keys (MDB_INTEGERKEY); no other has a flag. */
 const NUMBERS = 8
+
+/** Looks at the pages of a catalog that is written to meanwhile, at most. */
+const PAGE_ATTEMPTS = 20
+
+/** Throws CatalogDamaged for pages that lmdb would stumble over. No table may have been opened yet. */
+export function refuseBadPages(dir: string, root: RootDatabase): void {
+  // While it lasts, no writer uses the pages of this snapshot, or of a later one, again.
+  const transaction = root.useReadTransaction()
+  try {
+    for (let attempt = 1; ; attempt++) {
+      const before = lastTransactionOf(root)
+      try {
+        checkPages(join(dir, 'data.mdb'))
+        return
+      } catch (error) {
+        // Who may not write to the lock file holds no writer back: then it may have been the pages' next use.
+        const isStill = lastTransactionOf(root) === before
+        if (isStill || attempt === PAGE_ATTEMPTS) {
+          throw new CatalogDamaged(dir, messageOf(error), { cause: error })
+        }
+      }
+    }
+  } finally {
+    transaction.done()
+  }
+}
+
+/** Returns a number that each write to the catalog raises, by any process. */
+export function lastTransactionOf(root: RootDatabase): number {
+  return (root.getStats() as { lastTxnId: number }).lastTxnId
+}
 
 /**
  * Throws an Error that names the first page that is not as lmdb writes it, in the newest snapshot of

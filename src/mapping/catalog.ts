@@ -10,7 +10,6 @@ import { randomUUID } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { mkdir, readdir, rename, rm } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import { setImmediate } from 'node:timers/promises'
 import { type Database, open, type RootDatabase, type Transaction } from 'lmdb'
 import { ExitCode, KeepgwError, messageOf } from '../errors.ts'
 import { keyFromBytes, keyToBytes } from '../remote/key.ts'
@@ -45,21 +44,17 @@ import {
   MAX_KEY,
   paged,
 } from './catalog-entries.ts'
-import { checkPages } from './catalog-pages.ts'
+import { lastTransactionOf, refuseBadPages } from './catalog-pages.ts'
 import { stateDir } from './description.ts'
 import { DENIED_HINT, isDenied } from './file-errors.ts'
 import { type CatalogRecord, encodeRecord } from './record.ts'
 import { type RunHistory, type RunReport, withRun } from './run-report.ts'
 import { syncPath } from './sync.ts'
+import { UnseenKeys } from './unseen-keys.ts'
 
 const META_KEYS = ['stats', 'lastRun', 'intent', 'lock'] as const
 type MetaKey = (typeof META_KEYS)[number]
 const HASH = /^[0-9a-f]{32}$/
-
-/** Looks at the pages of a catalog that is written to meanwhile, at most. */
-const PAGE_ATTEMPTS = 20
-/** Notes of unseen keys that are written together. */
-const NOTES_AT_ONCE = 4096
 
 type Json = Database<unknown, string>
 
@@ -74,10 +69,8 @@ export class Catalog {
   readonly #objects: Bytes
   readonly #meta: Json
   readonly #lost: Json
-  /** Keys of the catalog that the listing under way has not shown (yet). */
-  readonly #unseen: Bytes
-  /** Notes that are not in that table yet: true for an unseen key, false for one seen after all. */
-  readonly #notes = new Map<string, boolean>()
+  /** Keys that the listing under way has not shown (yet). */
+  readonly unseen: UnseenKeys
   /** The intent under way, with the records that it ends with, encoded. */
   #begun: { intent: Intent; after: (Buffer | null)[] } | undefined
 
@@ -86,7 +79,8 @@ export class Catalog {
     this.#dir = dir
     this.#root = root
     this.#objects = root.openDB({ name: 'objects', ...bytes })
-    this.#unseen = root.openDB({ name: 'unseen', ...bytes })
+    const unseen: Bytes = root.openDB({ name: 'unseen', ...bytes })
+    this.unseen = new UnseenKeys(unseen, (work) => this.#transact(work))
     this.#meta = root.openDB({ name: 'meta', encoding: 'json' })
     this.#lost = root.openDB({ name: 'lost', encoding: 'json' })
     // The last table that is made; a reader makes none, and is given undefined for it.
@@ -290,28 +284,6 @@ export class Catalog {
     })
   }
 
-  /** Forgets which keys the last listing did not show. */
-  async clearUnseen(): Promise<void> {
-    this.#notes.clear()
-    this.#transact(() => this.#unseen.clearSync())
-  }
-
-  /** Notes that the listing has passed a key of the catalog by. Kept on disk, as it may be all keys. */
-  async noteUnseen(key: string): Promise<void> {
-    await this.#note(key, true)
-  }
-
-  /** Takes that back: the listing showed it out of order. */
-  async noteSeen(key: string): Promise<void> {
-    await this.#note(key, false)
-  }
-
-  /** Yields the keys that are noted as unseen, in order. Holds no snapshot, as entries(). */
-  *unseen(): Iterable<string> {
-    this.#writeNotes()
-    for (const { key } of paged(this.#unseen, Buffer.alloc(0), undefined)) yield keyFromBytes(key)
-  }
-
   /**
    * Changes the lock's record in one transaction: `update` gets the stored one and returns the one
    * to store, or undefined for none. Throws what `update` throws; then nothing has changed.
@@ -391,25 +363,6 @@ export class Catalog {
     }
   }
 
-  async #note(key: string, unseen: boolean): Promise<void> {
-    this.#notes.set(key, unseen)
-    if (this.#notes.size < NOTES_AT_ONCE) return
-    this.#writeNotes()
-    // A bucket's worth of notes must not keep signals and timers waiting.
-    await setImmediate()
-  }
-
-  #writeNotes(): void {
-    if (this.#notes.size === 0) return
-    this.#transact(() => {
-      for (const [key, unseen] of this.#notes) {
-        if (unseen) this.#unseen.put(keyToBytes(key), Buffer.alloc(0))
-        else this.#unseen.remove(keyToBytes(key))
-      }
-    })
-    this.#notes.clear()
-  }
-
   #transact(work: () => void): void {
     refuseFullDisk(this.#dir)
     try {
@@ -454,31 +407,4 @@ function cannotOpen(mappings: string, error: unknown): KeepgwError {
     cause: error,
     hint: `Is there a mapping? It is made by: keepgw index BUCKET --mappings ${mappings}`,
   })
-}
-
-/** Throws CatalogDamaged for pages that lmdb would stumble over. No table may have been opened yet. */
-function refuseBadPages(dir: string, root: RootDatabase): void {
-  // While it lasts, no writer uses the pages of this snapshot, or of a later one, again.
-  const transaction = root.useReadTransaction()
-  try {
-    for (let attempt = 1; ; attempt++) {
-      const before = lastTransactionOf(root)
-      try {
-        checkPages(join(dir, 'data.mdb'))
-        return
-      } catch (error) {
-        // Who may not write to the lock file holds no writer back: then it may have been the pages' next use.
-        const isStill = lastTransactionOf(root) === before
-        if (isStill || attempt === PAGE_ATTEMPTS) {
-          throw new CatalogDamaged(dir, messageOf(error), { cause: error })
-        }
-      }
-    }
-  } finally {
-    transaction.done()
-  }
-}
-
-function lastTransactionOf(root: RootDatabase): number {
-  return (root.getStats() as { lastTxnId: number }).lastTxnId
 }

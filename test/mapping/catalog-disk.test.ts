@@ -71,11 +71,11 @@ describe('a catalog whose file is bad', () => {
     await Catalog.make(tree.dir)
     const catalog = Catalog.open(tree.dir)
     const keys = Array.from({ length: 500 }, (_, i) => `${i}`.padEnd(200, 'x'))
-    const count = () => [...catalog.unseen()].length
-    for (const key of keys) await catalog.noteUnseen(key)
+    const count = () => [...catalog.unseen.keys()].length
+    for (const key of keys) await catalog.unseen.add(key)
     assert.equal(count(), 500)
     // A listing that is out of order shows them after all.
-    for (const key of keys) await catalog.noteSeen(key)
+    for (const key of keys) await catalog.unseen.delete(key)
     assert.equal(count(), 0)
     const file = join(tree.dir, '.keepgw/catalog/data.mdb')
     const { pages, size } = pagesOf(await readFile(file))
@@ -83,7 +83,7 @@ describe('a catalog whose file is bad', () => {
     for (const options of [{ readOnly: true }, { readOnly: true, allPages: false }]) {
       await Catalog.open(tree.dir, options).close()
     }
-    await catalog.noteUnseen('one')
+    await catalog.unseen.add('one')
     assert.equal(count(), 1)
     await catalog.close()
     await truncate(file, (await stat(file)).size / 2)

@@ -22,9 +22,9 @@ describe('the pages of a catalog', () => {
         after: (i + round) % 3 === 0 ? null : smallRecord(1 + (i % 200)),
       }))
       await recorder.record(changes)
-      for (let i = 0; i < 50 * round; i++) await catalog.noteUnseen(`${i}`)
-      for (const _key of catalog.unseen()) break
-      if (round % 2 === 0) await catalog.clearUnseen()
+      for (let i = 0; i < 50 * round; i++) await catalog.unseen.add(`${i}`)
+      for (const _key of catalog.unseen.keys()) break
+      if (round % 2 === 0) catalog.unseen.clear()
       checkPages(join(dir, '.keepgw/catalog/data.mdb'))
     }
   })

@@ -77,9 +77,9 @@ async function readAndWrite(dir: string): Promise<void> {
       for (const _ of catalog.lostBlocks()) catalog.stats()
       if (readOnly) continue
       const lock = await acquireLock(catalog, 'test')
-      for (let i = 0; i < 300; i++) await catalog.noteUnseen(`k${i}`)
-      for (const _ of catalog.unseen()) catalog.intent()
-      await catalog.clearUnseen()
+      for (let i = 0; i < 300; i++) await catalog.unseen.add(`k${i}`)
+      for (const _ of catalog.unseen.keys()) catalog.intent()
+      catalog.unseen.clear()
       await lock.release()
     } finally {
       await catalog.close()
