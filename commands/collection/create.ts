@@ -111,7 +111,7 @@ interrupted.`
 function nameOf(bucket: string): string {
   const spec = parsePart(bucket)
   const parts = spec.kind === 's3' ? [spec.bucket, spec.prefix ?? ''] : [spec.root]
-  return parts.join('/').split('/').filter(Boolean).join(' - ')
+  return parts.join('/').split('/').filter(Boolean).join(' - ') || 'root'
 }
 
 function checkedOwner(uuid: string | undefined): string | undefined {

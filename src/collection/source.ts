@@ -49,7 +49,7 @@ export class CollectionSource {
       if (base === '' || base.endsWith('/') || !hasDirectory(source.tree, options)) return source
       await source.close()
       throw new UsageError(`without "${base}", names would begin with a slash`, {
-        hint: `Say --strip-prefix '${base}/'`,
+        hint: `Say --strip-prefix '${base}/'${prefix === base ? ', and end the BUCKET with that' : ''}`,
       })
     }
     const isIndexed =

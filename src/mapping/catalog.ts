@@ -48,7 +48,7 @@ import { lastTransactionOf, refuseBadPages } from './catalog-pages.ts'
 import { stateDir } from './description.ts'
 import { DENIED_HINT, isDenied } from './file-errors.ts'
 import { type CatalogRecord, encodeRecord } from './record.ts'
-import { type RunHistory, type RunReport, withRun } from './run-report.ts'
+import { asHistory, type RunHistory, type RunReport, withRun } from './run-report.ts'
 import { syncPath } from './sync.ts'
 import { UnseenKeys } from './unseen-keys.ts'
 
@@ -183,7 +183,7 @@ export class Catalog {
     const stored = (key: MetaKey): unknown => this.#stored(key, transaction)
     return new CatalogSnapshot(this.#objects, transaction, {
       trusted: (stored('stats') as Partial<CatalogStats> | undefined)?.trusted ?? 0,
-      lastRun: stored('lastRun') as RunHistory | undefined,
+      lastRun: asHistory(stored('lastRun')),
     })
   }
 
@@ -209,7 +209,7 @@ export class Catalog {
 
   /** Returns how the last index run has ended, and those before it that count. Throws CatalogDamaged. */
   lastRun(): RunHistory | undefined {
-    return this.#stored('lastRun') as RunHistory | undefined
+    return asHistory(this.#stored('lastRun'))
   }
 
   /** Adds a report to those of earlier runs; whose the lock is, it does not ask. Throws KeepgwError. */

@@ -32,20 +32,36 @@ export interface RunHistory extends RunReport {
   earlier: readonly RunReport[]
 }
 
-/** Each part that is indexed by itself has its own report; of more than so many the oldest is forgotten. */
+/** Returns a history as it is stored, with what older ones lack; undefined for none. */
+export function asHistory(stored: unknown): RunHistory | undefined {
+  const history = stored as RunHistory | undefined
+  if (history === undefined) return undefined
+  return { ...history, earlier: Array.isArray(history.earlier) ? history.earlier : [] }
+}
+
+/** Each part that is indexed by itself has its own report; of more than so many, some are forgotten. */
 const MOST_EARLIER = 100
 
-/** Returns the history with one more run. What was about everything makes all before it forgotten. */
+/**
+ * Returns the history with one more run. It makes forgotten what came before it about the same part; and,
+ * where it was complete, about parts of that. One about everything makes all forgotten.
+ */
 export function withRun(history: RunHistory | undefined, report: RunReport): RunHistory {
-  if (history === undefined || report.part === undefined) return { ...report, earlier: [] }
+  const { part, outcome } = report
+  if (history === undefined || part === undefined) return { ...report, earlier: [] }
   const { earlier: before, ...last } = history
-  const name = JSON.stringify(report.part)
-  const earlier = [last, ...before].filter(({ part }) => JSON.stringify(part) !== name)
-  const oldest = earlier.findLastIndex(({ part }) => part !== undefined)
-  return {
-    ...report,
-    earlier: earlier.length > MOST_EARLIER ? earlier.toSpliced(oldest, 1) : earlier,
-  }
+  const isMadeGood = (other: RunReport): boolean =>
+    JSON.stringify(other.part) === JSON.stringify(part) ||
+    (outcome === 'complete' && isWithin(other.part, part))
+  const earlier = [last, ...before].filter((other) => !isMadeGood(other))
+  return { ...report, earlier: earlier.length > MOST_EARLIER ? withoutOne(earlier) : earlier }
+}
+
+/** Forgets a run that was complete, the oldest: that says too much rather than too little. */
+function withoutOne(runs: RunReport[]): RunReport[] {
+  const complete = runs.findLastIndex(({ part, outcome }) => part && outcome === 'complete')
+  const oldest = runs.findLastIndex(({ part }) => part !== undefined)
+  return runs.toSpliced(complete < 0 ? oldest : complete, 1)
 }
 
 /**
@@ -71,13 +87,13 @@ export function describePart({ prefixes, include, exclude }: RunPart): string {
     .join(' ')
 }
 
-function gapsOfRun({ outcome, unreadable, archived, part }: RunReport): string[] {
+function gapsOfRun(report: RunReport): string[] {
+  const { outcome, unreadable, archived, incomplete, part } = report
+  const isEnded = outcome === 'complete' || (outcome === 'incomplete' && incomplete === undefined)
   const which = part === undefined ? '' : ` with ${describePart(part)}`
   const run = `the last index run${which}`
   return [
-    ...(outcome === 'complete' || unreadable > 0
-      ? []
-      : [`${run} was ${outcome}: objects may be missing`]),
+    ...(isEnded ? [] : [`${run} was ${outcome}: objects may be missing`]),
     ...(unreadable > 0 ? [`${run} could not read ${unreadable} objects: they may be missing`] : []),
     ...(archived > 0 ? [`${run} passed by ${archived} archived objects: they may be missing`] : []),
   ]
@@ -87,6 +103,12 @@ function gapsOfRun({ outcome, unreadable, archived, part }: RunReport): string[]
 function concerns(part: RunPart | undefined, prefix: string): boolean {
   if (part === undefined || part.prefixes.length === 0) return true
   return part.prefixes.some((each) => each.startsWith(prefix) || prefix.startsWith(each))
+}
+
+/** True where all keys of a part are those of another one. */
+function isWithin(part: RunPart | undefined, other: RunPart): boolean {
+  const prefixes = part?.prefixes ?? []
+  return prefixes.length > 0 && prefixes.every((prefix) => spans(other, prefix))
 }
 
 /** True where all keys that start with `prefix` are of the part. */

@@ -24,6 +24,7 @@ export class Piece {
   readonly #buffer: Buffer | undefined
   #filled = 0
   #sink: Sink | undefined
+  #hasFailed = false
   /** Settles when its turn has come; only where bytes wait for that. */
   #turn: PromiseWithResolvers<void> | undefined
   readonly #stop = new AbortController()
@@ -47,6 +48,11 @@ export class Piece {
       () => this.#ended(),
       (error) => this.#fail(error),
     )
+  }
+
+  /** Its request has ended before its last byte. */
+  get hasFailed(): boolean {
+    return this.#hasFailed
   }
 
   /** Bytes of the block from which on nothing has come. */
@@ -99,6 +105,7 @@ export class Piece {
   }
 
   #fail(reason: unknown): void {
+    this.#hasFailed = true
     this.#come.reject(reason)
     this.#turn?.reject(reason)
   }
@@ -128,6 +135,6 @@ export class Piece {
   #ended(): void {
     if (this.#at === this.#to) return
     const message = `the data ended at byte ${this.#at} of the block`
-    this.#come.reject(new RemoteError('unreachable', message))
+    this.#fail(new RemoteError('unreachable', message))
   }
 }

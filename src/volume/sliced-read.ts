@@ -1,7 +1,7 @@
 /**
  * Reads a block by several requests at once where one connection is slow: what a store gives to each is
- * often a part of what it can give. Where one is fast enough, there are two requests, and nothing is
- * copied: a store that is asked for much reads more before it answers, so the first one is for a piece.
+ * often a part of what it can give. Where one is fast enough, nothing is copied: one request is read, and
+ * the next one waits for its turn with what has come by then.
  */
 import { type Sink, sinkInto } from '../remote/remote.ts'
 import { Piece } from './piece.ts'
@@ -14,6 +14,8 @@ const LOOK_MS = 25
 const SLOW_LOOKS = 2
 /** So many looks in a row at a sink that takes nothing, and what lies ahead is left to others: one second. */
 const STILL_LOOKS = 1000 / LOOK_MS
+/** Pieces of a request that waits for its turn: with fewer of them a store works more, with more it idles. */
+const HELD_PIECES = 3
 /** Bytes per millisecond that one connection can be left alone at. */
 const FAST = 200_000
 
@@ -33,7 +35,7 @@ export function readSliced(
   return new SlicedRead(shared, source, from, sink).run(signal)
 }
 
-/** Begins with two requests for all, and goes over to several at once as soon as that seems worth it. */
+/** Begins with one request after the other, and goes over to several at once as soon as that seems worth it. */
 class SlicedRead {
   readonly #shared: ReadAhead
   readonly #source: BlockSource
@@ -48,6 +50,8 @@ class SlicedRead {
   /** Those of all pieces that have one. */
   readonly #buffers = new Map<Piece, Buffer>()
   #isSlicing = false
+  /** What is yet to be asked for is to be one request, unless it is sliced. */
+  #isPlain = false
   #sinkIsBusy = false
   /** How things stood at the last look. */
   #last: { at: number; now: number; idle: number }
@@ -64,7 +68,7 @@ class SlicedRead {
     this.#sink = sinkInto(sink, (chunk) => {
       this.#at += chunk.length
       const pause = sink(chunk)
-      if (!this.#isSlicing && this.#next < source.length) this.#askRest()
+      if (!this.#isSlicing && !this.#isPlain && this.#ahead.length === 0) this.#askNext()
       if (pause === undefined) return
       this.#sinkIsBusy = true
       return pause.then(() => {
@@ -100,7 +104,7 @@ class SlicedRead {
 
   /** Delivers the next piece. */
   async #advance(): Promise<void> {
-    const head = this.#ahead.shift() ?? this.#begin()
+    const head = this.#takeHeld() ?? this.#begin()
     this.#head = head
     if (this.#isSlicing) this.#fill()
     await head.deliver(this.#sink)
@@ -108,19 +112,34 @@ class SlicedRead {
     this.#end(head)
   }
 
+  /** Returns the piece whose turn it is, where it has begun. */
+  #takeHeld(): Piece | undefined {
+    const piece = this.#ahead.shift()
+    if (piece === undefined || this.#buffers.has(piece) || !piece.hasFailed) return piece
+    // A store may not wait for long with what nobody reads: it is asked once more.
+    this.#end(piece)
+    this.#next = piece.from
+    this.#isPlain = true
+    return undefined
+  }
+
   /** Begins the head: a piece, unless there is no memory for those behind it. */
   #begin(): Piece {
     if (!this.#isSlicing && !this.#shared.isFast(this.#source)) this.#enter()
-    const isPiece = !this.#isSlicing || this.#shared.hasRoom(this.#buffers.size)
+    const isPiece = this.#isSlicing ? this.#shared.hasRoom(this.#buffers.size) : !this.#isPlain
     return this.#ask(isPiece ? this.#pieceEnd(this.#next) : this.#source.length, this.#sink)
   }
 
   /**
-   * Begins the rest behind a first piece, which has brought its first byte: both at once would be in each
-   * other's way. Nothing of it is read before its turn, but the connection has some by then.
+   * Begins what is next, now that the first byte of the head is there: both at once would be in each
+   * other's way. No more of it is read before its turn than its first chunk.
    */
-  #askRest(): void {
-    this.#ahead.push(this.#ask(this.#source.length, undefined))
+  #askNext(): void {
+    const { length } = this.#source
+    const { pieceBytes } = this.#shared
+    if (this.#next === length) return
+    const to = this.#next + HELD_PIECES * pieceBytes
+    this.#ahead.push(this.#ask(to + pieceBytes < length ? to : length, undefined))
   }
 
   /** Begins as many pieces as there may be. */
@@ -190,11 +209,12 @@ class SlicedRead {
   /** Goes back to one request at a time: a client that takes nothing needs nothing ahead. */
   #unslice(): void {
     const [first] = this.#ahead
-    if (first === undefined || !this.#isSlicing) return
+    if (first === undefined) return
     this.#next = first.from
     for (const piece of this.#ahead.splice(0)) this.#end(piece)
+    if (this.#isSlicing) this.#shared.leave()
     this.#isSlicing = false
-    this.#shared.leave()
+    this.#isPlain = true
   }
 
   #now() {

@@ -108,6 +108,7 @@ export class SourceWalk {
     const { value } = await (peeked ?? this.#sources.next())
     // The list can grow while it is walked.
     const source = value ?? this.#later[this.#latest++]
+    if (source === undefined) for (const odd of this.#odd.splice(0)) await this.#judge(odd)
     if (source === undefined || !this.#isEnough()) return source
     this.#untried = true
     return undefined
@@ -206,7 +207,6 @@ export class SourceWalk {
     const bad = volumes.filter((volume) => failures.has(String(volume)))
     for (const volume of volumes) if (!bad.includes(volume)) yield* this.#walkVolume(volume)
     for (const volume of bad) yield* this.#walkVolume(volume)
-    for (const source of this.#odd) await this.#judge(source)
   }
 
   async *#walkVolume(volume: BlockOrigin): AsyncGenerator<BlockSource> {

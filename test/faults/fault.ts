@@ -67,6 +67,9 @@ export function redirect(location: string): Answer {
 
 export const internalError = s3Error(500, 'InternalError', 'We encountered an internal error.')
 
+/** What stores say that are being started. */
+export const starting = s3Error(503, 'ServiceUnavailable', 'Please try again.')
+
 /** Credentials that were good a moment ago. */
 export const expiredToken = s3Error(400, 'ExpiredToken', 'The provided token has expired.')
 

@@ -1,6 +1,12 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import { gapsOf, type RunHistory, type RunReport, withRun } from '../../src/mapping/run-report.ts'
+import {
+  asHistory,
+  gapsOf,
+  type RunHistory,
+  type RunReport,
+  withRun,
+} from '../../src/mapping/run-report.ts'
 
 const COMPLETE = 'complete'
 const CUT = 'interrupted'
@@ -38,6 +44,24 @@ describe('what index runs have left open', () => {
     ['a part after all that was cut', [run(CUT), run(COMPLETE, A)], '', [/run was interrupted/]],
     ['a part after all that was cut, to the part', [run(CUT), run(COMPLETE, A)], 'a/', []],
     ['parts that overlap', [run(CUT, { prefixes: ['a/b/'] }), run(COMPLETE, A)], 'a/', []],
+    [
+      'a part of a part, after all',
+      [run(COMPLETE), run(CUT, { prefixes: ['a/b/'] }), run(COMPLETE, A)],
+      '',
+      [],
+    ],
+    [
+      'what is unreadable of a run that was cut',
+      [run(CUT, undefined, { unreadable: 2 })],
+      '',
+      [/interrupted/, /could not read 2 /],
+    ],
+    [
+      'what a limit has ended, and is unreadable',
+      [run('incomplete', undefined, { unreadable: 1, incomplete: 'max-objects' })],
+      '',
+      [/incomplete/, /could not read 1 /],
+    ],
     ['what a part is in', [run(CUT, { prefixes: ['a/b/'] })], 'a/', [/interrupted/]],
     [
       'what is archived, after a part',
@@ -58,6 +82,17 @@ describe('what index runs have left open', () => {
       for (const [i, pattern] of says.entries()) assert.match(gaps[i]!, pattern)
     })
   }
+
+  it('is known of a part that was cut, however many others were complete since', () => {
+    const parts = Array.from({ length: 300 }, (_, i) => run(COMPLETE, { prefixes: [`${i}/`] }))
+    const runs = history(run(COMPLETE), run(CUT, A), ...parts)
+    assert.match(gapsOf(runs, 'a/').join(), /"a\/" was interrupted/)
+  })
+
+  it('is read from what older ones have stored', () => {
+    assert.deepEqual(asHistory({ ...run(COMPLETE), earlier: 'failed' })?.earlier, [])
+    assert.equal(asHistory(undefined), undefined)
+  })
 
   it('is known of many parts, and of everything longest', () => {
     const parts = Array.from({ length: 300 }, (_, i) => run(CUT, { prefixes: [`${i}/`] }))

@@ -122,15 +122,18 @@ describe('settings', () => {
   test('leave out of that what the cluster sets to 0', async () => {
     const found = async (...lines: string[]) => {
       const cluster = `Collections: {BlobSigningKey: x, ${lines.join(', ')}}`
-      const { trashConcurrency, trashInterval } = (await settings(cluster)).writing
-      return [trashConcurrency, trashInterval]
+      const { trash, trashConcurrency, trashInterval } = (await settings(cluster)).writing
+      return trash ? [trashConcurrency, trashInterval] : 'keeps all'
     }
     const numbers = ['BlobTrashConcurrency: 7', 'BlobTrashCheckInterval: 1h']
     assert.deepEqual(await found(...numbers, 'BlobDeleteConcurrency: 2'), [7, 3600])
     assert.deepEqual(await found('BlobTrashConcurrency: 0'), [0, 86_400])
     assert.deepEqual(await found('BlobTrashCheckInterval: 0'), [4, 0])
     assert.deepEqual(await found('BlobDeleteConcurrency: 0'), [4, 0])
-    assert.deepEqual(await found('BlobDeleteConcurrency: 0', 'BlobTrashLifetime: 0'), [0, 0])
+    // What is thrown away would be deleted at once.
+    for (const zero of ['BlobDeleteConcurrency: 0', 'BlobTrashCheckInterval: 0']) {
+      assert.equal(await found(zero, 'BlobTrashLifetime: 0'), 'keeps all')
+    }
   })
 
   test('do not turn signing off for a key that is missing', async () => {

@@ -281,58 +281,102 @@ describe('memory', () => {
 })
 
 describe('a block of a fast store', () => {
-  test('is two requests: a piece, and the rest as soon as that has begun to come', async () => {
+  /** What is known of a store that the last read did not have to wait for. */
+  function fast() {
     const ahead = shared(4)
     ahead.note(inParts().source, false)
-    const gates = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
-    let requests = 0
+    return ahead
+  }
+
+  test('is one request after the other, the next one as soon as the one before has begun to come', async () => {
+    const ahead = fast()
+    const gates: (() => void)[] = []
     const { source, asked } = inParts(async (from, sink, _signal, to) => {
-      const gate = gates[requests++]!
+      const gate = Promise.withResolvers<void>()
+      gates.push(gate.resolve)
       await deliver(data, from, from + 300, sink)
       await gate.promise
       await deliver(data, from + 300, to!, sink)
     })
     const { sink, bytes } = collect()
     const reading = readSliced(ahead, source, 0, sink, never)
-    await setImmediate()
-    assert.deepEqual(
-      asked.map(({ from, to }) => [from, to]),
-      [
-        [0, PIECE],
-        [PIECE, data.length],
-      ],
-    )
-    assert.equal(bytes().length, 300, 'the rest waits for its turn')
-    gates[0]!.resolve()
-    await setImmediate()
-    assert.equal(bytes().length, PIECE + 300)
-    gates[1]!.resolve()
+    for (const [at, [from, to]] of [
+      [0, 1],
+      [1, 4],
+      [4, 7],
+      [7, 10],
+      [10, 13],
+      [13, 16],
+      [16, 20],
+    ].entries()) {
+      await setImmediate()
+      assert.equal(bytes().length, from! * PIECE + 300, 'the next one waits for its turn')
+      assert.deepEqual([asked[at]!.from, asked[at]!.to], [from! * PIECE, to! * PIECE])
+      assert.equal(asked.length, Math.min(7, at + 2))
+      gates[at]!()
+    }
     await reading
     assert.ok(bytes().equals(data))
     assert.ok(isWhole(ahead, 4), 'no memory was used')
   })
 
-  test('whose rest breaks before its turn has the first piece whole', async () => {
-    const ahead = shared(4)
+  test('is asked for once more, in one request, where the next one broke before its turn', async () => {
+    for (const isLasting of [false, true]) {
+      const gate = Promise.withResolvers<void>()
+      let isBroken = true
+      const { source, asked } = inParts(async (from, sink, _signal, to) => {
+        if (from > 0 && isBroken) {
+          isBroken = isLasting
+          throw failure('unreachable', 0)
+        }
+        await deliver(data, from, from + 300, sink)
+        if (from === 0) await gate.promise
+        await deliver(data, from + 300, to!, sink)
+      })
+      const { sink, bytes } = collect()
+      const reading = readSliced(fast(), source, 0, sink, never)
+      await setImmediate()
+      gate.resolve()
+      if (isLasting) await assert.rejects(reading, RemoteError)
+      else await reading
+      assert.ok(bytes().equals(isLasting ? data.subarray(0, PIECE) : data))
+      assert.deepEqual(
+        asked.map(({ from, to }) => [from, to]),
+        [
+          [0, PIECE],
+          [PIECE, 4 * PIECE],
+          [PIECE, data.length],
+        ],
+      )
+    }
+  })
+
+  test('waits with no request for a client that takes nothing for a second', async () => {
+    const clock = makeClock()
+    const ahead = shared(4, clock)
     ahead.note(inParts().source, false)
     const gate = Promise.withResolvers<void>()
-    const { source } = inParts(async (from, sink, _signal, to) => {
-      if (from > 0) throw failure('unreachable', 0)
-      await deliver(data, 0, 300, sink)
-      await gate.promise
-      await deliver(data, 300, to!, sink)
-    })
+    const { source, asked } = inParts()
     const { sink, bytes } = collect()
-    const reading = readSliced(ahead, source, 0, sink, never)
+    const take = (chunk: Uint8Array) => {
+      sink(chunk)
+      return gate.promise
+    }
+    const reading = readSliced(ahead, source, 0, take, never)
     await setImmediate()
+    assert.equal(asked.length, 2)
+    for (let look = 0; look < 50; look++) clock.pass(25)
+    assert.deepEqual(
+      asked.map(({ signal }) => signal.aborted),
+      [false, true],
+    )
     gate.resolve()
-    await assert.rejects(reading, RemoteError)
-    assert.ok(bytes().equals(data.subarray(0, PIECE)))
+    await reading
+    assert.ok(bytes().equals(data))
+    assert.deepEqual([asked.length, asked[2]!.from, asked[2]!.to], [3, PIECE, data.length])
   })
 
   test('leaves nothing behind when nobody waits for its rest', async () => {
-    const ahead = shared(4)
-    ahead.note(inParts().source, false)
     const gone = new AbortController()
     let under = 0
     const { source } = inParts(async (from, sink, signal) => {
@@ -343,7 +387,7 @@ describe('a block of a fast store', () => {
           under -= 1
         })
     })
-    const reading = readSliced(ahead, source, 0, () => {}, gone.signal)
+    const reading = readSliced(fast(), source, 0, () => {}, gone.signal)
     await setImmediate()
     assert.equal(under, 2)
     gone.abort(new Error('gone'))
@@ -373,7 +417,7 @@ describe('a block of a fast store', () => {
     await readSliced(ahead, source, 0, () => {}, never)
     assert.equal(asked.length, 20, 'nothing was known of the store')
     await readSliced(ahead, source, 0, () => {}, never)
-    assert.equal(asked.length, 22)
+    assert.equal(asked.length, 27)
     const other = inParts(undefined, 'another store')
     await readSliced(ahead, other.source, 0, () => {}, never)
     assert.equal(other.asked.length, 20)
@@ -390,55 +434,68 @@ describe('a block of a fast store', () => {
     assert.equal(ahead.isFast(source), false)
   })
 
-  /** A read from a store that counts as fast, which stops at byte 2500. */
-  async function stopped(sink?: Sink) {
+  /** A read from a store that counts as fast, which stops at a byte. */
+  async function stopped({ at = 2500, sink }: { at?: number; sink?: Sink } = {}) {
     const clock = makeClock()
     const ahead = shared(4, clock)
     ahead.note(inParts().source, false)
     const { promise: gate, resolve: goOn } = Promise.withResolvers<void>()
     const { source, asked } = inParts(async (from, give, signal, to) => {
-      if (from !== PIECE) return deliver(data, from, to!, give)
-      await deliver(data, PIECE, 2500, give)
+      if (at < from || at >= to!) return deliver(data, from, to!, give)
+      await deliver(data, from, at, give)
       await Promise.race([gate, aborted(signal)])
-      for (let at = 2500; at < to!; at += 100) {
+      for (let next = at; next < to!; next += 100) {
         if (signal.aborted) throw signal.reason
-        await give(data.subarray(at, at + 100))
+        await give(data.subarray(next, next + 100))
       }
     })
     const got = collect()
     const reading = readSliced(ahead, source, 0, sink ?? got.sink, never)
-    for (let i = 0; i < 4; i++) await setImmediate()
+    for (let i = 0; i < 20; i++) await setImmediate()
     return { clock, ahead, asked, goOn, reading, bytes: got.bytes }
   }
 
   test('becomes several when it is the store that is waited for', async () => {
     const { clock, ahead, asked, goOn, reading, bytes } = await stopped()
     clock.pass(25)
-    assert.equal(asked.length, 2, 'a moment is nothing yet')
+    assert.equal(asked.length, 3, 'a moment is nothing yet')
     clock.pass(25)
     assert.deepEqual(
       asked.map(({ from }) => from),
-      [0, 1000, 3500, 4500, 5500, 6500],
+      [0, 1000, 4000, 7000, 8000, 9000, 10_000],
     )
     goOn()
     await reading
     assert.ok(bytes().equals(data))
-    assert.equal(asked[1]!.signal.aborted, true, 'it is not read to its end')
     assert.equal(ahead.isFast(inParts().source), false)
+  })
+
+  test('has its last request, too, made several', async () => {
+    const { clock, asked, goOn, reading, bytes } = await stopped({ at: 17_500 })
+    clock.pass(25)
+    clock.pass(25)
+    assert.deepEqual(
+      asked.slice(6).map(({ from }) => from),
+      [16_000, 18_500, 19_500],
+    )
+    goOn()
+    await reading
+    assert.ok(bytes().equals(data))
+    assert.equal(asked[6]!.signal.aborted, true, 'it is not read to its end')
   })
 
   test('becomes no more where the store is fast, the thread busy, or the client slow', async () => {
     const busy = await stopped()
     for (let i = 0; i < 5; i++) busy.clock.pass(25, 10)
     const { promise: stalled, resolve: take } = Promise.withResolvers<void>()
-    const slow = await stopped(() => stalled)
+    const slow = await stopped({ sink: () => stalled })
     for (let i = 0; i < 5; i++) slow.clock.pass(25)
-    assert.deepEqual([busy.asked.length, slow.asked.length], [2, 2])
+    assert.deepEqual([busy.asked.length, slow.asked.length], [3, 2])
     take()
     busy.goOn()
     slow.goOn()
     await Promise.all([busy.reading, slow.reading])
-    assert.deepEqual([busy.asked.length, slow.asked.length], [2, 2])
+    assert.deepEqual([busy.asked.length, slow.asked.length], [7, 7])
     assert.equal(slow.ahead.isFast(inParts().source), true)
   })
 })

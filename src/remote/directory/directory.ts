@@ -162,7 +162,7 @@ class Directory implements RemoteStore {
   /** Returns an object, what cannot be looked at, or, where there is neither, the directory if it is empty. */
   async #entry(
     { base }: Root,
-    { path, unlisted }: Found,
+    { path, unlisted, isEmpty }: Found,
   ): Promise<RemoteObject | Unlisted | string | undefined> {
     const key = keyFromPath(path)
     if (unlisted !== undefined) return { key, reason: unlisted }
@@ -172,11 +172,22 @@ class Directory implements RemoteStore {
       })
       if (file) return objectOf(key, file)
       const empty = await emptyAround(base, path)
+      // Its disk has come since: what lies on it was not listed.
+      if (isEmpty && path !== '' && empty === undefined && (await this.#isThere(base, path))) {
+        return { key, reason: 'it was empty when it was listed, and is so no more' }
+      }
       // Of an empty root the one who lists can tell by himself.
       return empty ? keyFromPath(empty) : undefined
     } catch (error) {
       return { key, reason: reasonOf(error) }
     }
+  }
+
+  async #isThere(base: string, directory: string): Promise<boolean> {
+    return await isReached(base, directory).catch((error) => {
+      if (isAbsence(error)) return false
+      throw error
+    })
   }
 
   async #lookAtRoot(): Promise<Root> {

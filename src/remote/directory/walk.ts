@@ -15,6 +15,8 @@ const LONGEST_KEY = 1978
 export interface Found {
   /** Ends with `/` for a directory; the root itself is the empty path. */
   path: string
+  /** A directory had no entry at all, or had vanished: a mount point without its disk looks like that. */
+  isEmpty?: true
   /** Why it cannot be looked into: what is there, or below it, is unknown. */
   unlisted?: string
 }
@@ -54,20 +56,24 @@ export async function* walk(
       yield { path }
     } else {
       const names = await namesIn(base, path, prefix, signal)
-      if (!Array.isArray(names)) yield { path, unlisted: names.reason }
+      if (names === undefined) yield { path, isEmpty: true }
+      else if (!Array.isArray(names)) yield { path, unlisted: names.reason }
       else if (names.length === 0) yield { path }
       else levels.push({ directory: path, names, next: 0 })
     }
   }
 }
 
-/** Returns the names in a directory that matter, sorted, or why it cannot be read. */
+/**
+ * Returns the names in a directory that matter, sorted; undefined where there is no entry at all, or no
+ * directory any more; or why it cannot be read.
+ */
 async function namesIn(
   base: string,
   directory: string,
   prefix: string,
   signal: AbortSignal,
-): Promise<string[] | { reason: string }> {
+): Promise<string[] | undefined | { reason: string }> {
   const path = base + directory
   let entries: AsyncIterable<Dirent<Buffer>>
   try {
@@ -75,12 +81,14 @@ async function namesIn(
     if (asDirectory(await realpath(path)) !== path) return []
     entries = await openEntries(path)
   } catch (error) {
-    return isAbsence(error) ? [] : { reason: reasonOf(error) }
+    return isAbsence(error) ? undefined : { reason: reasonOf(error) }
   }
   const names: string[] = []
+  let isEmpty = true
   try {
     for await (const entry of entries) {
       signal.throwIfAborted()
+      isEmpty = false
       const name = nameOf(entry)
       if (name !== undefined && matters(directory + name, prefix)) names.push(name)
     }
@@ -89,7 +97,7 @@ async function namesIn(
     // Here even ENOENT is no proof that the directory is empty.
     return { reason: reasonOf(error) }
   }
-  return names.sort()
+  return isEmpty ? undefined : names.sort()
 }
 
 async function openEntries(path: string): Promise<AsyncIterable<Dirent<Buffer>>> {

@@ -27,6 +27,9 @@ export function isAmazon(origin: string): boolean {
   return /(^|\.)amazonaws\.(com|com\.cn|eu)$/.test(URL.parse(origin)?.hostname ?? '')
 }
 
+/**
+ * What Signature Version 4 takes for the asker, be it a user, a role or a session of a directory bucket.
+ */
 export interface S3Credentials {
   accessKeyId: string
   secretAccessKey: string

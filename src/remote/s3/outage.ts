@@ -33,6 +33,11 @@ export class Outage {
     return this.#answers
   }
 
+  /** True where requests have failed for longer than an outage is waited for, and none was answered. */
+  get isTooLong(): boolean {
+    return this.#longest > 0 && this.#now() >= this.#since + this.#longest
+  }
+
   /** It has answered a request. */
   answered(): void {
     this.#answers += 1

@@ -39,6 +39,8 @@ const ATTEMPTS = 3
 const THROTTLED_PATIENCE = 3
 const FIRST_PAUSE_MS = 100
 const MAX_PAUSE_MS = 20_000
+/** The second one is MinIO's. */
+const OBJECT_CODES = new Set(['InternalError', 'SlowDownRead'])
 /** Codes of credentials that are no longer good, though newer ones may be: keys are replaced, too. */
 const OUTDATED = new Set([
   'ExpiredToken',
@@ -103,12 +105,13 @@ export class S3Requests {
           continue
         }
         if (!isTransient(error)) throw error
-        const isAway = this.#outage.failed(answers)
+        const isAway = !isOfObject(error, request) && this.#outage.failed(answers)
         answers = this.#outage.answers
         inOutage = isAway ? inOutage + 1 : 0
         if (!isAway) failures += 1
         // The pacer makes whoever is throttled wait, and that may take a while.
-        const patience = isThrottling(error) ? THROTTLED_PATIENCE : 1
+        const isPaced = isThrottling(error) && !this.#outage.isTooLong
+        const patience = isPaced ? THROTTLED_PATIENCE : 1
         if (failures >= this.#attempts * patience) throw error
         if (patience === 1) await this.#pauseAfter(failures + inOutage, signal)
         access = await this.#access.get()
@@ -155,10 +158,11 @@ export class S3Requests {
       signal,
     )
     if (refused === undefined) return request.ended?.()
-    refused.read()
+    const { status, code } = refused.read()
     if (isThrottling(refused)) this.#pacer.throttled(refused.retryAfter)
-    else if (isTransient(refused)) this.#pacer.succeeded()
-    else this.#succeeded()
+    else if (!isTransient(refused)) this.#succeeded()
+    // A 503 without a body, as of HEAD, does not say whom it is about.
+    else if (status !== 503 || code !== undefined) this.#pacer.succeeded()
     throw refused
   }
 
@@ -197,6 +201,11 @@ export class S3Requests {
       lesson === 'region' ? { region: regionNamedBy(error)! } : { refresh: true }
     return await this.#access.renew(access, query)
   }
+}
+
+/** True for the codes with which a store that is well says that it cannot read one object. */
+function isOfObject(error: unknown, { key }: S3Request): boolean {
+  return key !== undefined && error instanceof S3Error && OBJECT_CODES.has(error.code ?? '')
 }
 
 /** Proxies may write it anew, which would break a signature. */

@@ -18,6 +18,7 @@ import type { HttpAnswer } from './http.ts'
 import { listObjects } from './list.ts'
 import { isArchived, plainEtag } from './object-meta.ts'
 import { S3Reader, type S3ReaderOptions } from './reader.ts'
+import { isTransient } from './s3-error.ts'
 import { sdkAccess } from './sdk-access.ts'
 
 /** Returns the bucket as a remote. Throws UsageError for settings that cannot be right. */
@@ -94,7 +95,7 @@ class S3Store implements RemoteStore {
     }
   }
 
-  async #head(key: string, signal: AbortSignal | undefined): Promise<HttpAnswer> {
+  async #head(key: string, signal: AbortSignal | undefined, again = true): Promise<HttpAnswer> {
     let head: HttpAnswer | undefined
     try {
       await this.#reader.bucket.send(
@@ -111,6 +112,8 @@ class S3Store implements RemoteStore {
       // An answer to HEAD has no body to tell a missing object from a missing bucket or a proxy's
       // page; that to a GET has.
       if (statusOf(error) !== undefined) await this.#tryGet(key, signal)
+      // Nor does it tell a store that is overloaded, which the GET has waited for.
+      if (again && isTransient(error)) return await this.#head(key, signal, false)
       throw requestError(error, this.#reader.name(key))
     }
   }

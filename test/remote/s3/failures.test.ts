@@ -18,6 +18,7 @@ import {
   proxyPage,
   s3Error,
   slowDown,
+  starting,
 } from '../../faults/fault.ts'
 import { type FaultProxy, startFaultProxy } from '../../faults/proxy.ts'
 import { startFauxqs } from '../../servers/fauxqs.ts'
@@ -129,9 +130,7 @@ test('an object that the store cannot read holds up no other', { timeout: 30_000
 
 test('a store that was there may be away for longer than a few attempts', async (t) => {
   let away = 0
-  const stub = await startStub(t, (asked) =>
-    away-- > 0 ? internalError : partOf(DATA, asked, ETAG),
-  )
+  const stub = await startStub(t, (asked) => (away-- > 0 ? starting : partOf(DATA, asked, ETAG)))
   const store = openBucket(t, stub, { attempts: 1, outage: 3_600_000 })
   await readAll(store, REQUEST)
   away = 3
@@ -146,9 +145,19 @@ test('a store that has never answered is not waited for', async (t) => {
   assert.equal(stub.requests.length, 2)
 })
 
-test('an object that fails while others are read is not waited for', async (t) => {
+test('an object that the store says it cannot read is not waited for', async (t) => {
   const stub = await startStub(t, (asked) =>
     asked.path.endsWith('/bad') ? internalError : partOf(DATA, asked, ETAG),
+  )
+  const store = openBucket(t, stub, { attempts: 2, outage: 3_600_000 })
+  await readAll(store, REQUEST)
+  await failsWith(store.read({ ...REQUEST, key: 'bad' }, unwanted), 'unreachable')
+  assert.equal(stub.requests.length, 3)
+})
+
+test('an object that fails while others are read is not waited for', async (t) => {
+  const stub = await startStub(t, (asked) =>
+    asked.path.endsWith('/bad') ? starting : partOf(DATA, asked, ETAG),
   )
   const store = openBucket(t, stub, { attempts: 2, outage: 3_600_000 })
   let hasFailed = false
@@ -157,7 +166,7 @@ test('an object that fails while others are read is not waited for', async (t) =
     hasFailed = true
   })
   while (!hasFailed) await readAll(store, REQUEST)
-  assert.match((await failed).message, /InternalError/)
+  assert.match((await failed).message, /ServiceUnavailable/)
 })
 
 const entity = { ETag: `"${ETAG}"` }
