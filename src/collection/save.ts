@@ -122,7 +122,7 @@ function refused(
   const { status } = answer
   if (status === 413) return tooLarge(settings)
   const hints = { 403: isSigned ? SIGNED : UNSIGNED, 409: OTHER_NAME }
-  const isOfName = status === 422 && /\bunique\b|^Name /.test(reasonOf(answer, settings))
+  const isOfName = status === 422 && /\bunique\b|(^|: )Name /.test(reasonOf(answer, settings))
   return refusal(answer, settings, isOfName ? { 422: OTHER_NAME } : hints, UNSURE)
 }
 

@@ -59,7 +59,9 @@ export function withRun(history: RunHistory | undefined, report: RunReport): Run
 
 /** Forgets a run that was complete, the oldest: that says too much rather than too little. */
 function withoutOne(runs: RunReport[]): RunReport[] {
-  const complete = runs.findLastIndex(({ part, outcome }) => part && outcome === 'complete')
+  const complete = runs.findLastIndex(
+    ({ part, outcome, archived }) => part && outcome === 'complete' && archived === 0,
+  )
   const oldest = runs.findLastIndex(({ part }) => part !== undefined)
   return runs.toSpliced(complete < 0 ? oldest : complete, 1)
 }

@@ -161,14 +161,14 @@ function writingOf(flags: ServeFlags, cluster: ClusterConfig | undefined): Write
   const trashLifetime = trashLifetimeOf(flags, cluster)
   const trashed = cluster?.blobTrashConcurrency ?? WRITING.trashConcurrency
   const interval = cluster?.blobTrashCheckInterval ?? WRITING.trashInterval
-  const keepsTrash = cluster?.blobDeleteConcurrency === 0 || interval === 0
+  const deletesNothing = cluster?.blobDeleteConcurrency === 0
   return {
     buffers: flags['write-buffers'],
     // What has no time in the trash would be deleted by DELETE and by the list.
-    trash: (cluster?.blobTrash ?? WRITING.trash) && !(keepsTrash && trashLifetime === 0),
+    trash: (cluster?.blobTrash ?? WRITING.trash) && !(deletesNothing && trashLifetime === 0),
     trashLifetime,
     trashConcurrency: trashed,
-    trashInterval: keepsTrash ? 0 : interval,
+    trashInterval: deletesNothing ? 0 : interval,
   }
 }
 

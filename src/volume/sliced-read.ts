@@ -16,6 +16,8 @@ const SLOW_LOOKS = 2
 const STILL_LOOKS = 1000 / LOOK_MS
 /** Pieces of a request that waits for its turn: with fewer of them a store works more, with more it idles. */
 const HELD_PIECES = 3
+/** So many looks, and what waits for its turn is given up: five seconds, of the 60 that stores and proxies allow. */
+const HELD_LOOKS = 5000 / LOOK_MS
 /** Bytes per millisecond that one connection can be left alone at. */
 const FAST = 200_000
 
@@ -59,6 +61,8 @@ class SlicedRead {
   #slowLooks = 0
   #slowInARow = 0
   #stillInARow = 0
+  /** Since a request was begun that waits for its turn. */
+  #heldLooks = 0
 
   constructor(shared: ReadAhead, source: BlockSource, from: number, sink: Sink) {
     this.#shared = shared
@@ -117,9 +121,8 @@ class SlicedRead {
     const piece = this.#ahead.shift()
     if (piece === undefined || this.#buffers.has(piece) || !piece.hasFailed) return piece
     // A store may not wait for long with what nobody reads: it is asked once more.
-    this.#end(piece)
-    this.#next = piece.from
-    this.#isPlain = true
+    this.#ahead.unshift(piece)
+    this.#unslice()
     return undefined
   }
 
@@ -140,6 +143,13 @@ class SlicedRead {
     if (this.#next === length) return
     const to = this.#next + HELD_PIECES * pieceBytes
     this.#ahead.push(this.#ask(to + pieceBytes < length ? to : length, undefined))
+    this.#heldLooks = 0
+  }
+
+  /** The next piece has no buffer: its connection waits for its turn. */
+  get #holdsNext(): boolean {
+    const [next] = this.#ahead
+    return next !== undefined && !this.#buffers.has(next)
   }
 
   /** Begins as many pieces as there may be. */
@@ -190,7 +200,10 @@ class SlicedRead {
     this.#slowInARow = waits ? this.#slowInARow + 1 : 0
     if (this.#slowInARow >= SLOW_LOOKS) this.#slice()
     this.#stillInARow = this.#sinkIsBusy && now.at === last.at ? this.#stillInARow + 1 : 0
-    if (this.#stillInARow === STILL_LOOKS) this.#unslice()
+    this.#heldLooks += 1
+    // A client that takes nothing, or little, needs nothing ahead; and no store waits for ever.
+    const isHeldLong = this.#holdsNext && this.#heldLooks >= HELD_LOOKS
+    if (this.#stillInARow === STILL_LOOKS || isHeldLong) this.#unslice()
   }
 
   /** Goes over to pieces: the request for all the rest is ended where the first one begins. */
@@ -206,7 +219,7 @@ class SlicedRead {
     this.#fill()
   }
 
-  /** Goes back to one request at a time: a client that takes nothing needs nothing ahead. */
+  /** Gives up what lies ahead, and goes back to one request at a time. */
   #unslice(): void {
     const [first] = this.#ahead
     if (first === undefined) return

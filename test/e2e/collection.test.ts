@@ -79,13 +79,13 @@ describe('keepgw collection create', () => {
     assert.equal(api.collections.at(-1)!.name, path.replaceAll('/', ' - '))
     const again = await create('runs', flags)
     assert.equal(again.code, 1)
-    assert.match(again.stderr, /422: duplicate key.*--name/)
+    assert.match(again.stderr, /422: .*duplicate key.*--name/)
   })
 
   it('signs for a user, whom the server refuses otherwise', async () => {
     const refused = await create('runs', [], { ARVADOS_API_TOKEN: USER })
     assert.deepEqual([refused.code, refused.stdout], [1, ''])
-    assert.match(refused.stderr, /403: Permission denied.*--sign/)
+    assert.match(refused.stderr, /403: .*Permission denied.*--sign/)
     const signing = { KEEPGW_BLOB_SIGNING_KEY: KEY, KEEPGW_BLOB_SIGNING_TTL: '1h' }
     const flags = ['--sign', '--hint=zzzzz-bi6l4-0123456789abcde', '--json']
     const signed = await create('runs', flags, { ARVADOS_API_TOKEN: USER, ...signing })
@@ -138,7 +138,7 @@ describe('keepgw collection create', () => {
     await keepgwOk(args, { PATH, HOME })
     const other = await keepgw(args, { PATH, HOME, ARVADOS_API_TOKEN: 'unknown' })
     assert.equal(other.code, 1)
-    assert.match(other.stderr, /401: Not logged in.*ARVADOS_API_TOKEN/)
+    assert.match(other.stderr, /401: .*Not logged in.*ARVADOS_API_TOKEN/)
     const strict = await keepgw(args, { PATH, HOME, ARVADOS_API_HOST_INSECURE: '' })
     assert.equal(strict.code, 1)
     assert.match(strict.stderr, /cannot be reached: .*certificate.*ARVADOS_API_HOST_INSECURE/)
@@ -154,7 +154,7 @@ describe('keepgw collection create', () => {
       1,
       /too large .*MaxRequestSize/,
     ],
-    ['a name with a slash', 'runs', ['--name=a/b'], {}, 1, /422: Name cannot contain.*--name/],
+    ['a name with a slash', 'runs', ['--name=a/b'], {}, 1, /422: .*Name cannot contain.*--name/],
     [
       'a slash that --strip-prefix lacks',
       'runs',
@@ -170,7 +170,7 @@ describe('keepgw collection create', () => {
       ['--sign'],
       { ARVADOS_API_TOKEN: USER, KEEPGW_BLOB_SIGNING_KEY: 'other', KEEPGW_BLOB_SIGNING_TTL: '1h' },
       1,
-      /403: Permission denied.*signing key, or its TTL/,
+      /403: .*Permission denied.*signing key, or its TTL/,
     ],
     [
       'a host none of whose addresses answers',

@@ -60,7 +60,9 @@ export async function startArvadosApi(options: StandInOptions): Promise<ArvadosA
       (result) => send(response, 200, result),
       (error) => {
         const status = error instanceof Refusal ? error.status : 500
-        send(response, status, { errors: [error.message], error_token: 'stand-in' })
+        // As behind arvados-controller.
+        const message = `//railsapi.internal${request.url}: ${status} Refused: ${error.message}`
+        send(response, status, { errors: [message], error_token: 'stand-in' })
       },
     )
   })

@@ -351,6 +351,69 @@ describe('a block of a fast store', () => {
     }
   })
 
+  test('is in order where a request broke that waited before pieces in memory', async () => {
+    const clock = makeClock()
+    const ahead = shared(9, clock)
+    ahead.note(inParts().source, false)
+    const gate = Promise.withResolvers<void>()
+    const held = Promise.withResolvers<void>()
+    const { source, asked } = inParts(async (from, sink, signal, to) => {
+      if (from === 4 * PIECE && to === 7 * PIECE) {
+        await held.promise
+        throw failure('unreachable', 0)
+      }
+      if (from !== PIECE) return await deliver(data, from, to!, sink)
+      await deliver(data, from, from + 300, sink)
+      await Promise.race([gate.promise, aborted(signal)])
+      await deliver(data, from + 300, to!, sink)
+    })
+    const { sink, bytes } = collect()
+    const reading = readSliced(ahead, source, 0, sink, never)
+    for (let i = 0; i < 8; i++) await setImmediate()
+    clock.pass(25)
+    clock.pass(25)
+    assert.ok(asked.length > 8, 'pieces lie behind what waits')
+    held.resolve()
+    await setImmediate()
+    gate.resolve()
+    await reading
+    assert.ok(bytes().equals(data))
+    assert.ok(isWhole(ahead, 9))
+  })
+
+  test('holds nothing ahead for a client that takes more than five seconds for a piece', async () => {
+    const clock = makeClock()
+    const ahead = shared(4, clock)
+    ahead.note(inParts().source, false)
+    const gates: (() => void)[] = []
+    const { source, asked } = inParts(async (from, sink, _signal, to) => {
+      for (let at = from; at < to!; at += 100) await deliver(data, at, at + 100, sink)
+    })
+    const { sink, bytes } = collect()
+    const take = (chunk: Uint8Array) => {
+      sink(chunk)
+      return new Promise<void>((resolve) => gates.push(resolve))
+    }
+    const reading = readSliced(ahead, source, 0, take, never)
+    // Never still for a second.
+    for (let second = 0; second < 6; second++) {
+      await setImmediate()
+      for (let look = 0; look < 39; look++) clock.pass(25, 0)
+      gates.shift()?.()
+    }
+    assert.deepEqual(
+      asked.map(({ signal }) => signal.aborted),
+      [false, true],
+    )
+    while (bytes().length < data.length) {
+      await setImmediate()
+      gates.shift()?.()
+    }
+    await reading
+    assert.ok(bytes().equals(data))
+    assert.equal(asked.length, 3)
+  })
+
   test('waits with no request for a client that takes nothing for a second', async () => {
     const clock = makeClock()
     const ahead = shared(4, clock)

@@ -174,7 +174,7 @@ class Directory implements RemoteStore {
       const empty = await emptyAround(base, path)
       // Its disk has come since: what lies on it was not listed.
       if (isEmpty && path !== '' && empty === undefined && (await this.#isThere(base, path))) {
-        return { key, reason: 'it was empty when it was listed, and is so no more' }
+        return key
       }
       // Of an empty root the one who lists can tell by himself.
       return empty ? keyFromPath(empty) : undefined

@@ -111,7 +111,8 @@ class S3Store implements RemoteStore {
       if (!isRequestFailure(error)) throw error
       // An answer to HEAD has no body to tell a missing object from a missing bucket or a proxy's
       // page; that to a GET has.
-      if (statusOf(error) !== undefined) await this.#tryGet(key, signal)
+      if (statusOf(error) === undefined) throw requestError(error, this.#reader.name(key))
+      await this.#tryGet(key, signal)
       // Nor does it tell a store that is overloaded, which the GET has waited for.
       if (again && isTransient(error)) return await this.#head(key, signal, false)
       throw requestError(error, this.#reader.name(key))
