@@ -11,6 +11,7 @@ import {
   redirect,
   s3Error,
   slowDown,
+  starting,
 } from '../fault.ts'
 import { type Bench, type Front, put, type Wire } from './bench.ts'
 import type { Safeguard } from './cell.ts'
@@ -37,6 +38,7 @@ export const ANSWERS = {
   '300 kB/s': { kind: 'slow', bytesPerSecond: 300_000 },
   '500 InternalError': internalError,
   '200 InternalError': { ...internalError, status: 200 },
+  '503 ServiceUnavailable': starting,
   '503 SlowDown': slowDown(),
   '503 SlowDown, Retry-After: 1': slowDown(1),
   '503 SlowDown, Retry-After: 3600': slowDown(3600),

@@ -118,11 +118,11 @@ export const indexReadingCells: Cell[] = indexCells([
   answers('500 InternalError', 'once', learnsAll),
   answers('500 InternalError', 'always', leavesIt, { says: /not indexed: .*block: InternalError/ }),
   {
-    fault: 'read: 500 InternalError',
+    fault: 'read: 503 ServiceUnavailable',
     moment: 'from the sixth read on, twelve times',
     wires: () => [
       {
-        fault: ANSWERS['500 InternalError'],
+        fault: ANSWERS['503 ServiceUnavailable'],
         match: (request) => !isList(request),
         after: READ_BEFORE,
         times: 12,
