@@ -103,12 +103,10 @@ export class CollectionSource {
 /** True where keys of the tree lie in a directory of the base's name. */
 function hasDirectory(tree: KeyTree, { prefix, base }: SourceOptions): boolean {
   const directory = `${base}/`
-  if (prefix !== base) return prefix.startsWith(directory)
-  for (const _entry of tree.entries(directory)) return true
-  return false
+  return prefix === base ? !isEmpty(tree, directory) : prefix.startsWith(directory)
 }
 
-function isEmpty(tree: KeyTree): boolean {
-  for (const _entry of tree.entries('')) return false
+function isEmpty(tree: KeyTree, directory = ''): boolean {
+  for (const _entry of tree.entries(directory)) return false
   return true
 }
